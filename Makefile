@@ -1,0 +1,52 @@
+# Two commands do everything: `make run` and `make test`. `make help` explains the rest.
+PYTHON ?= python3
+NOTEBOOK ?=
+PARAMS ?=
+export NOTEBOOK PARAMS  # by the environment: no quoting can go wrong
+BIN := .venv/bin
+READY := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lab accept checkpoints lint lock clean
+
+help:  ## Say what every target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo '  One notebook, with parameters of its own:'
+	@echo '    make run NOTEBOOK=2_mnist_cnn/1_train_and_test PARAMS="epochs=1 seed=3"'
+	@echo '  Another python3 (3.11 or newer): make run PYTHON=python3.12'
+
+run: $(READY)  ## Execute every notebook (or NOTEBOOK=... with PARAMS="...") into build/notebooks
+	@$(BIN)/python -m tools.run --notebook "$$NOTEBOOK" --params "$$PARAMS"
+
+test: $(READY)  ## Lint, test the helpers, and hold every notebook against its published outputs
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/python -m pytest
+
+lab: $(READY)  ## Open JupyterLab at the repository
+	$(BIN)/jupyter lab --ServerApp.root_dir=. README.md
+
+accept: $(READY)  ## Execute NOTEBOOK=... (or all) in place and keep the outputs as the published ones
+	@$(BIN)/python -m tools.accept "$$NOTEBOOK"
+
+checkpoints: $(READY)  ## Train both networks from scratch into data/ (a few minutes)
+	@$(BIN)/python -m tools.checkpoints
+
+lint: $(READY)  ## Format and mend what ruff can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lock: $(READY)  ## Write the versions installed in .venv into requirements.lock
+	@{ echo '# The exact versions CI runs; `make lock` writes this file. torch pins its own CUDA libraries.'; \
+	  $(BIN)/python -m pip freeze | grep -viE '^(nvidia|cuda|triton)'; } > requirements.lock
+
+clean:  ## Remove .venv, build and everything else that was made here
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis data/MNIST/raw/*-ubyte
+
+# The environment is made again from nothing whenever the lock is newer than it, or it is half made.
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.lock
+	@touch $@

@@ -1,0 +1,57 @@
+"""The filters of a convolution, as numbers and as one picture."""
+
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from helpers.show import SIGNED, image_grid
+
+
+def filters(layer: nn.Conv2d, *, channel: int = 0) -> Tensor:
+    """Return the weights with which each filter of the layer looks at one of its input channels.
+
+    Args:
+        layer: any two-dimensional convolution; its weights are (out, in / groups, height, width).
+        channel: which input channel of each filter, from 0.
+
+    Returns:
+        (out, height, width), a copy without gradients.
+
+    Raises:
+        ValueError: the layer is no Conv2d, or has no such channel.
+    """
+    if not isinstance(layer, nn.Conv2d):
+        raise ValueError(f"expected a Conv2d layer, got {type(layer).__name__}")
+    channels = layer.weight.shape[1]
+    if not 0 <= channel < channels:
+        raise ValueError(f"expected an input channel of 0..{channels - 1}, got {channel}")
+    return layer.weight[:, channel].detach().clone()  # (out, in, kh, kw) -> (out, kh, kw)
+
+
+def show_filters(layer: nn.Conv2d, *, channel: int = 0, columns: int = 8, zoom: int = 18) -> Figure:
+    """Draw all filters of one input channel as a signed grid: red adds, blue subtracts, white does nothing.
+
+    The scale is that of the whole layer, ±max |w|, so that filters and channels can be compared.
+
+    Args:
+        layer: as in `filters`.
+        channel: as in `filters`.
+        columns: filters in a row.
+        zoom: screen pixels for a weight.
+
+    Returns:
+        The figure: one image a filter, numbered from 0, and the colour bar.
+
+    Raises:
+        ValueError: as in `filters`.
+    """
+    weights = filters(layer, channel=channel)
+    limit = layer.weight.detach().abs().max().item() or 1.0  # all weights 0: any scale will do
+    return image_grid(
+        weights,
+        columns=columns,
+        titles=[str(number) for number in range(len(weights))],
+        limits=(-limit, limit),
+        cmap=SIGNED,
+        zoom=zoom,
+        colorbar="weight",
+    )

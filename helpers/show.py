@@ -1,0 +1,161 @@
+"""What all figures of the course share: one style, pixel-exact image grids, and alt text."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+from IPython.display import display
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from torch import Tensor
+
+# Okabe and Ito's colours, told apart with every kind of colour vision; a map for each kind of data.
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+GREY, PINK, SKY = "#777777", "#CC79A7", "#56B4E9"
+IMAGE, SIGNED, AMOUNT = "gray", "RdBu_r", "viridis"
+STYLE = {
+    "figure.dpi": 100,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, RED, PINK, SKY, GREY]),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "image.cmap": IMAGE,
+    "image.interpolation": "nearest",
+    "legend.frameon": False,
+}
+
+
+def show_figure(figure: Figure, alt: str) -> None:
+    """Display the figure with a text for those who cannot see it, and close it.
+
+    Args:
+        figure: any figure; it is drawn once, here.
+        alt: what the figure shows, in a sentence or two; kept in the output's metadata.
+
+    Raises:
+        ValueError: `alt` is empty.
+    """
+    if not alt.strip():
+        raise ValueError("expected a text that says what the figure shows, got an empty one")
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (6, 3.5), **shared: bool):
+    """Return `plt.subplots(rows, columns)` in the course's style.
+
+    Args:
+        rows: axes in a column.
+        columns: axes in a row.
+        size: width and height of the whole figure in inches, at 100 pixels an inch.
+        shared: `sharex`, `sharey` or `squeeze`, as in `plt.subplots`.
+    """
+    with plt.rc_context(STYLE):
+        return plt.subplots(rows, columns, figsize=size, **shared)
+
+
+def image_grid(
+    images: Tensor,
+    *,
+    columns: int = 10,
+    titles: Sequence[str] | None = None,
+    rows: Sequence[str] | None = None,
+    heads: Sequence[str] | None = None,
+    title_colors: Sequence[str] | None = None,
+    limits: tuple[float, float] | Sequence[tuple[float, float]] = (0, 1),
+    cmap: str | Sequence[str] = IMAGE,
+    zoom: int = 3,
+    colorbar: str | None = None,
+) -> Figure:
+    """Draw images side by side on one scale, every pixel a square of `zoom` screen pixels.
+
+    Args:
+        images: (N, H, W) or (N, 1, H, W), drawn row after row.
+        columns: images in a row.
+        titles: N texts, one over each image.
+        rows: a text to the left of each row of the grid.
+        heads: a text over each column of the grid.
+        title_colors: N colours of the titles.
+        limits: the values drawn in the map's first and last colour, the same for all images, or N pairs.
+        cmap: `IMAGE` for pixels, `SIGNED` for data around 0 (with limits (-a, a)), `AMOUNT` for probabilities;
+            the same for all images, or N of them.
+        zoom: screen pixels for a pixel.
+        colorbar: what the scale of the last image measures; None draws no colour bar.
+
+    Returns:
+        The figure; its axes are the N images, then the colour bar if there is one.
+
+    Raises:
+        ValueError: a wrong shape, or texts that do not match the images.
+    """
+    if images.ndim == 4 and images.shape[1] == 1:
+        images = images[:, 0]  # (N, 1, H, W) -> (N, H, W)
+    if images.ndim != 3 or len(images) == 0:
+        raise ValueError(f"expected images of shape (N, H, W) or (N, 1, H, W), got {tuple(images.shape)}")
+    columns = min(columns, len(images))
+    count, lines = len(images), -(-len(images) // columns)
+    cmaps = [cmap] * count if isinstance(cmap, str) else cmap
+    scales = [limits] * count if isinstance(limits[0], int | float) else limits
+    _check_texts(cmaps, count, "colour maps")
+    _check_texts(scales, count, "limits")
+    _check_texts(titles, count, "titles")
+    _check_texts(title_colors, count, "title_colors")
+    _check_texts(rows, lines, "rows")
+    _check_texts(heads, columns, "heads")
+
+    tall, wide = images.shape[1] * zoom, images.shape[2] * zoom  # of one image, in screen pixels
+    gap = 6
+    over = 15 * max((text.count("\n") + 1 for text in titles), default=0) if titles else 0
+    top = 18 * max(text.count("\n") + 1 for text in heads) if heads else 0
+    left = 12 + 8 * max(len(part) for text in rows for part in text.split("\n")) if rows else gap
+    right = 90 if colorbar else gap
+    width = left + columns * (wide + gap) - gap + right
+    height = top + lines * (tall + over + gap) + gap
+    if colorbar:
+        height = max(height, 110)
+
+    with plt.rc_context({**STYLE, "figure.constrained_layout.use": False}):
+        figure = plt.figure(figsize=(width / 100, height / 100))
+
+        def axes_at(x: float, y: float, w: float, h: float):
+            """Axes whose top left corner and size are given in pixels."""
+            return figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
+
+        for index, image in enumerate(images.detach().cpu()):
+            line, column = divmod(index, columns)
+            ax = axes_at(left + column * (wide + gap), top + gap + line * (tall + over + gap) + over, wide, tall)
+            low, high = scales[index]
+            ax.imshow(image, cmap=cmaps[index], vmin=low, vmax=high, interpolation="nearest", aspect="auto")
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set(visible=True, color="#cccccc", linewidth=0.5)
+            if titles:
+                color = title_colors[index] if title_colors else "black"
+                ax.set_title(titles[index], fontsize=9, pad=2, color=color)
+            if rows and column == 0:
+                ax.set_ylabel(rows[line], rotation=0, ha="right", va="center", fontsize=9, labelpad=4)
+            if heads and line == 0:
+                ax.annotate(
+                    heads[column],
+                    (0.5, 1),
+                    (0, 3 + over * 0.72),
+                    xycoords="axes fraction",
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=9,
+                )
+        if colorbar:
+            length = min(max(lines * (tall + over + gap) - gap - over, 96), 240)
+            bar = axes_at(width - right + 12, top + gap + over if lines > 1 else gap, 12, length)
+            scale = plt.cm.ScalarMappable(Normalize(*scales[-1]), cmaps[-1])
+            figure.colorbar(scale, cax=bar).set_label(colorbar, fontsize=9)
+            bar.tick_params(labelsize=8)
+    return figure
+
+
+def _check_texts(texts: Sequence | None, count: int, name: str) -> None:
+    """Raise ValueError unless there is one entry for each of `count` places."""
+    if texts is not None and len(texts) != count:
+        raise ValueError(f"expected {count} {name}, got {len(texts)}")

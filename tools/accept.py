@@ -1,0 +1,52 @@
+"""Execute notebooks and keep their outputs as the published ones: what `make accept` runs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+from tools.notebooks import CELL_TIMEOUT, find_notebooks, one_thread_each, title, write_atomically
+
+
+def accept(path: Path) -> None:
+    """Execute the notebook and write it back with its new outputs; one that fails stays as it was."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook, timeout=CELL_TIMEOUT, record_timing=False, resources={"metadata": {"path": path.parent}}
+    ).execute()
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        cell.metadata = {"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {}
+    nbformat.validate(notebook)
+    write_atomically(notebook, path)
+
+
+def main() -> int:
+    """Accept one notebook or all, one after another; return the number that failed."""
+    parser = argparse.ArgumentParser(prog="make accept", description=__doc__)
+    parser.add_argument("notebook", nargs="?", help="such as 2_mnist_cnn/1_train_and_test; all if left out")
+    arguments = parser.parse_args()
+    one_thread_each()
+    failed = 0
+    try:
+        paths = find_notebooks(arguments.notebook)
+    except ValueError as error:
+        sys.exit(f"make accept: {error}")
+    for path in paths:
+        try:
+            accept(path)
+            print(f"accepted {title(path)}", flush=True)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError, OSError) as error:
+            failed += 1
+            print(f"kept as it was: {title(path)}\n{error}", file=sys.stderr, flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

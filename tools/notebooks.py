@@ -1,0 +1,86 @@
+"""Finding the course's notebooks and their parameters; what `run`, `accept` and the tests share."""
+
+import ast
+import os
+import shlex
+from pathlib import Path
+
+import nbformat
+from papermill.inspection import inspect_notebook
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+WORKERS = 2  # notebooks at a time; each has one thread, since two threads in each of two workers fight
+CELL_TIMEOUT = 900  # seconds
+
+
+def find_notebooks(name: str | None = None) -> list[Path]:
+    """Return every notebook under `notebooks/`, in the course's order, or the one called `name`.
+
+    Args:
+        name: folder and notebook, such as `2_mnist_cnn/1_train_and_test`; `.ipynb` and `notebooks/` may be there.
+
+    Raises:
+        ValueError: there is no such notebook; the message lists those there are.
+    """
+    found = sorted(p for p in NOTEBOOKS.glob("*/*.ipynb") if not p.parent.name.startswith("."))
+    if not name:
+        return found
+    wanted = name.removeprefix("./").removeprefix("notebooks/").removesuffix(".ipynb")
+    for path in found:
+        if title(path) == wanted:
+            return [path]
+    raise ValueError(f"no notebook {name!r}; there are\n  " + "\n  ".join(map(title, found)))
+
+
+def title(path: Path) -> str:
+    """Return folder and name, such as `1_foundations/3_fgsm_and_pgd`."""
+    return f"{path.parent.name}/{path.stem}"
+
+
+def parse_parameters(path: Path, text: str) -> dict[str, object]:
+    """Read `epochs=1 seed=3` as values for the notebook's `parameters` cell.
+
+    Raises:
+        ValueError: not of the form name=value, a name that the notebook does not have, or a value of another
+            kind than the default; the message lists the notebook's parameters.
+    """
+    known = {name: about["default"] for name, about in inspect_notebook(str(path)).items()}
+    listed = f"{title(path)} has the parameters " + ", ".join(f"{name}={value}" for name, value in known.items())
+    values = {}
+    for part in shlex.split(text):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise ValueError(f"expected name=value, got {part!r}; {listed}")
+        if name not in known:
+            raise ValueError(f"no parameter {name!r}; {listed}")
+        values[name] = _literal(value)
+        default = _literal(known[name])
+        same_kind = type(values[name]) is type(default) or (isinstance(default, float) and type(values[name]) is int)
+        if default is not None and values[name] is not None and not same_kind:
+            raise ValueError(f"expected {name} to be of type {type(default).__name__}, got {value}; {listed}")
+    return values
+
+
+def _literal(text: str) -> object:
+    """Return the Python literal that the text spells, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def one_thread_each() -> None:
+    """Give every kernel that this process starts from now on one thread, as when notebooks run in parallel."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+
+
+def write_atomically(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write the notebook beside its place and move it there; a full disk leaves the old file as it was."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

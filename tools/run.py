@@ -1,0 +1,136 @@
+"""Execute the course from scratch into `build/notebooks`: what `make run` runs."""
+
+import argparse
+import sys
+import time
+import warnings
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+from tqdm import tqdm
+
+from tools.notebooks import CELL_TIMEOUT, ROOT, WORKERS, find_notebooks, one_thread_each, parse_parameters, title
+
+BUILD = ROOT / "build" / "notebooks"
+
+
+class Outcome(NamedTuple):
+    """How the execution of one notebook ended."""
+
+    notebook: str
+    seconds: float
+    failure: str | None  # None if it went well; else which cell, its source and the last traceback line
+
+
+def execute(path: Path, parameters: dict[str, object], output: Path, timeout: int = CELL_TIMEOUT) -> Outcome:
+    """Execute one notebook with papermill into `output`; a failure is returned, never raised."""
+    start = time.perf_counter()
+    failure = None
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        papermill.execute_notebook(
+            path,
+            output,
+            parameters,
+            cwd=path.parent,
+            progress_bar=False,
+            execution_timeout=timeout,
+            kernel_name="python3",
+        )
+    except PapermillExecutionError as error:
+        failure = f"cell [{error.exec_count}]\n{_indented(error.source)}\n{error.ename}: {error.evalue}"
+    except (DeadKernelError, CellTimeoutError) as error:
+        # Both are raised while a cell runs: the first that papermill has not marked as completed.
+        kind = "the kernel died" if isinstance(error, DeadKernelError) else f"no end within {timeout} s"
+        failure = f"{_unfinished_cell(output)}\n{kind}"
+    except (
+        Exception
+    ) as error:  # a full disk, a kernel that does not start, a notebook that is not JSON: the next one still runs
+        failure = f"{type(error).__name__}: {error}"
+    return Outcome(title(path), time.perf_counter() - start, failure)
+
+
+def _unfinished_cell(output: Path) -> str:
+    """Return number and source of the code cell in which the execution of `output` stopped."""
+    code = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code, 1):
+        if cell.metadata.get("papermill", {}).get("status") != "completed":
+            return f"cell [{number}]\n{_indented(cell.source)}"
+    return "after the last cell"
+
+
+def _indented(source: str) -> str:
+    """Return the source as it is shown in a report."""
+    return "\n".join(f"    {line}" for line in source.splitlines())
+
+
+def execute_all(paths: list[Path], parameters: dict[str, object], output: Path = BUILD) -> list[Outcome]:
+    """Execute the notebooks, `WORKERS` at a time, under a progress bar that names those now running."""
+    waiting, running, outcomes = list(paths), {}, []
+    with ProcessPoolExecutor(WORKERS) as pool, tqdm(total=len(paths), unit="notebook", mininterval=0) as bar:
+        while waiting or running:
+            while waiting and len(running) < WORKERS:
+                path = waiting.pop(0)
+                running[pool.submit(execute, path, parameters, output / f"{title(path)}.ipynb")] = path
+            bar.set_postfix_str("now " + ", ".join(title(path) for path in running.values()))
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                outcomes.append(_outcome(future, running.pop(future)))
+                bar.update()
+    return sorted(outcomes)
+
+
+def _outcome(future: "Future[Outcome]", path: Path) -> Outcome:
+    """Return what the worker returned, or that the worker itself is gone."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return Outcome(title(path), 0.0, "the process that ran it was killed (out of memory?)")
+
+
+def report(outcomes: list[Outcome]) -> str:
+    """Return a table of notebook, seconds and ok or failed, then each failure in full."""
+    width = max(len(outcome.notebook) for outcome in outcomes)
+    lines = [f"{'notebook':{width}}  seconds"]
+    for outcome in outcomes:
+        lines.append(f"{outcome.notebook:{width}}  {outcome.seconds:7.1f}  {'FAILED' if outcome.failure else 'ok'}")
+    for outcome in outcomes:
+        if outcome.failure:
+            lines.append(f"\n{outcome.notebook}: {outcome.failure}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run one notebook or all; return 1 if any failed."""
+    parser = argparse.ArgumentParser(prog="make run", description=__doc__)
+    parser.add_argument("--notebook", default="", help="such as 2_mnist_cnn/1_train_and_test; all if left out")
+    parser.add_argument("--params", default="", help="for one notebook, such as 'epochs=1 seed=3'")
+    arguments = parser.parse_args()
+    try:
+        paths = find_notebooks(arguments.notebook)
+        if arguments.params and not arguments.notebook:
+            raise ValueError(
+                'PARAMS needs a NOTEBOOK: make run NOTEBOOK=2_mnist_cnn/1_train_and_test PARAMS="epochs=1"'
+            )
+        parameters = parse_parameters(paths[0], arguments.params) if arguments.params else {}
+    except ValueError as error:
+        print(f"make run: {error}", file=sys.stderr)
+        return 2
+    if len(paths) > 1:
+        one_thread_each()
+    # papermill asks its kernel for a translator of its language in a way that pyzmq warns of; not the user's concern.
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="zmq")
+    outcomes = execute_all(paths, parameters)
+    print(report(outcomes))
+    print(f"\nexecuted notebooks are in {BUILD.relative_to(ROOT)}/")
+    return int(any(outcome.failure for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
