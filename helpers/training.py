@@ -1,7 +1,7 @@
 """The training loop, what it recorded, and what a trained network predicts."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -74,9 +74,7 @@ def train(
     measured = {epochs * steps * k // (epochs * evaluations) for k in range(1, epochs * evaluations + 1)}
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=max_lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr, total_steps=epochs * steps, pct_start=0.1, anneal_strategy="linear", cycle_momentum=False
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(epochs * steps))
     history = History([], [], [], [])
     # channels_last: the convolutions of a processor run about twice as fast on (N, H, W, C) in memory.
     model.to(memory_format=torch.channels_last)
@@ -98,6 +96,19 @@ def train(
                     bar.set_postfix_str(f"validation accuracy {history.val_accuracy[-1]:.2%}")
     model.to(memory_format=torch.contiguous_format)
     return history
+
+
+def one_cycle(steps: int) -> Callable[[int], float]:
+    """Return the learning rate of each step as a fraction of the highest: up for a tenth of the steps, then down to 0.
+
+    Args:
+        steps: of the whole training, at least 1.
+
+    Returns:
+        A function of the steps done so far, 0 to steps, with values in [0, 1].
+    """
+    peak = max(1, steps // 10)
+    return lambda done: min((done + 1) / peak, (steps - done) / (steps - peak + 1))
 
 
 def predict(model: nn.Module, images: Tensor) -> Tensor:

@@ -42,27 +42,24 @@ def execute(path: Path, parameters: dict[str, object], output: Path, timeout: in
             progress_bar=False,
             execution_timeout=timeout,
             kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],  # of the kernel, which else warns of its own loopback connection
         )
     except PapermillExecutionError as error:
         failure = f"cell [{error.exec_count}]\n{_indented(error.source)}\n{error.ename}: {error.evalue}"
     except (DeadKernelError, CellTimeoutError) as error:
-        # Both are raised while a cell runs: the first that papermill has not marked as completed.
         kind = "the kernel died" if isinstance(error, DeadKernelError) else f"no end within {timeout} s"
-        failure = f"{_unfinished_cell(output)}\n{kind}"
-    except (
-        Exception
-    ) as error:  # a full disk, a kernel that does not start, a notebook that is not JSON: the next one still runs
+        failure = f"{_last_started_cell(output)}\n{kind}"
+    except Exception as error:
+        # A full disk, a kernel that does not start, a file that is no notebook: the next notebook still runs.
         failure = f"{type(error).__name__}: {error}"
     return Outcome(title(path), time.perf_counter() - start, failure)
 
 
-def _unfinished_cell(output: Path) -> str:
-    """Return number and source of the code cell in which the execution of `output` stopped."""
+def _last_started_cell(output: Path) -> str:
+    """Return number and source of the code cell at which the execution of `output` stopped."""
     code = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code"]
-    for number, cell in enumerate(code, 1):
-        if cell.metadata.get("papermill", {}).get("status") != "completed":
-            return f"cell [{number}]\n{_indented(cell.source)}"
-    return "after the last cell"
+    started = [number for number, cell in enumerate(code) if cell.metadata["papermill"]["start_time"]]
+    return f"cell [{started[-1] + 1}]\n{_indented(code[started[-1]].source)}"
 
 
 def _indented(source: str) -> str:

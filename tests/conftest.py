@@ -1,0 +1,27 @@
+"""What several test modules share."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+import tools.notebooks
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    """A course of the test's own: a function that writes a notebook from the sources of its code cells."""
+    monkeypatch.setattr(tools.notebooks, "NOTEBOOKS", tmp_path / "notebooks")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+
+    def write(name: str, *sources: str) -> Path:
+        path = tmp_path / "notebooks" / f"{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cells = [new_code_cell(source) for source in sources]
+        if cells:
+            cells[0].metadata["tags"] = ["parameters"]
+        nbformat.write(new_notebook(cells=cells, metadata=kernel), path)
+        return path
+
+    return write

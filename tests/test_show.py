@@ -1,0 +1,87 @@
+"""Figures: one scale, whole pixels, a text for those who cannot see them."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from helpers import show
+from helpers.show import SIGNED, image_grid, show_figure, subplots
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def pixels(figure) -> np.ndarray:
+    """The drawn figure, (height, width, 4) in 0..255."""
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())
+
+
+def test_every_pixel_is_a_square_of_screen_pixels():
+    image = torch.tensor([[[0.0, 1.0], [0.5, 0.0]]])
+    figure = image_grid(image, zoom=20)
+    box = figure.axes[0].get_window_extent()
+    top = round(figure.bbox.height - box.y1)
+    drawn = pixels(figure)[top : top + 40, round(box.x0) : round(box.x0) + 40, 0]
+    assert drawn.shape == (40, 40)
+    inner = drawn.reshape(2, 20, 2, 20)[:, 2:-2, :, 2:-2]  # the frame lies on the outermost pixels
+    for row, column, grey in [(0, 0, 0), (0, 1, 255), (1, 0, 127), (1, 1, 0)]:
+        assert set(inner[row, :, column].ravel().tolist()) <= {grey, grey + 1}
+
+
+def test_all_images_share_one_scale():
+    figure = image_grid(
+        torch.stack([torch.zeros(4, 4), torch.full((4, 4), 0.25)]), limits=(-1, 1), cmap=SIGNED, colorbar="w"
+    )
+    assert {ax.images[0].get_clim() for ax in figure.axes[:2]} == {(-1, 1)}
+    assert figure.axes[2].get_ylim() == (-1, 1)
+
+
+def test_texts_stand_where_they_belong():
+    figure = image_grid(
+        torch.zeros(4, 1, 3, 3), columns=2, titles=list("abcd"), rows=["up", "down"], heads=["left", "right"]
+    )
+    assert [ax.get_title() for ax in figure.axes] == list("abcd")
+    assert [ax.get_ylabel() for ax in figure.axes] == ["up", "", "down", ""]
+    assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["left", "right"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"images": torch.zeros(3, 3)}, r"got \(3, 3\)"),
+        ({"images": torch.zeros(2, 3, 4, 4)}, r"got \(2, 3, 4, 4\)"),
+        ({"images": torch.zeros(0, 4, 4)}, r"got \(0, 4, 4\)"),
+        ({"images": torch.zeros(3, 4, 4), "titles": ["a"]}, "expected 3 titles, got 1"),
+        ({"images": torch.zeros(3, 4, 4), "columns": 2, "rows": ["a"]}, "expected 2 rows, got 1"),
+        ({"images": torch.zeros(3, 4, 4), "cmap": ["gray"]}, "expected 3 colour maps, got 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        image_grid(arguments.pop("images"), **arguments)
+
+
+def test_a_figure_is_displayed_once_with_its_text(monkeypatch):
+    shown = []
+    monkeypatch.setattr(show, "display", lambda figure, metadata: shown.append((figure, metadata)))
+    figure, _ = subplots()
+    show_figure(figure, "a line that rises")
+    assert shown == [(figure, {"image/png": {"alt": "a line that rises"}})]
+    assert not plt.get_fignums()
+
+
+def test_a_figure_without_text_is_refused():
+    with pytest.raises(ValueError, match="empty"):
+        show_figure(subplots()[0], " ")
+
+
+def test_the_style_ends_with_the_figure():
+    before = dict(plt.rcParams)
+    subplots(1, 2, size=(5, 2), sharey=True)
+    image_grid(torch.zeros(1, 2, 2))
+    assert dict(plt.rcParams) == before

@@ -1,0 +1,158 @@
+"""The training loop on tiny data: it learns, holds out, repeats, and refuses what it cannot use."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import helpers.training
+from helpers.cnn import DigitCNN
+from helpers.training import accuracy, one_cycle, predict, train
+
+
+def bars(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images that a linear model tells apart: a bright row, the label its number."""
+    labels = torch.arange(count) % 10
+    images = torch.zeros(count, 1, 28, 28)
+    images[torch.arange(count), 0, 2 * labels + 4] = 1
+    return images, labels
+
+
+def linear(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+
+def test_it_learns_and_records_what_it_saw():
+    images, labels = bars(250)
+    model = linear()
+    history = train(model, images, labels, epochs=3, seed=0, batch_size=32, validation=50, evaluations=2)
+    assert len(history.train_loss) == 3 * math.ceil(200 / 32)
+    assert history.val_step == [3, 7, 10, 14, 17, 21]
+    assert len(history.val_loss) == len(history.val_accuracy) == 6
+    assert history.train_loss[0] == pytest.approx(math.log(10), rel=0.1)
+    assert history.val_loss[-1] < history.val_loss[0]
+    assert history.val_accuracy[-1] == 1 == accuracy(model, images, labels)
+
+
+def test_every_image_but_the_held_out_is_drawn_once_an_epoch(monkeypatch):
+    seen = []
+    plain = helpers.training.F.cross_entropy
+
+    def spy(logits, labels, **options):
+        if logits.requires_grad:
+            seen.append(logits.detach()[:, 0])
+        return plain(logits, labels, **options)
+
+    class Echo(nn.Module):
+        """Returns as logits the first pixel, in which each image carries its number."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(10))
+
+        def forward(self, images):
+            return images[:, 0, 0, :1] + 0 * self.weight
+
+    monkeypatch.setattr(helpers.training.F, "cross_entropy", spy)
+    images = torch.zeros(100, 1, 28, 28)
+    images[:, 0, 0, 0] = torch.arange(100) / 100
+    train(Echo(), images, torch.zeros(100, dtype=torch.int64), epochs=2, seed=0, batch_size=16, validation=20)
+    drawn = torch.cat(seen).view(2, 80)
+    assert not torch.equal(drawn[0], drawn[1])
+    for epoch in drawn:
+        assert torch.equal(epoch.sort().values, images[:80, 0, 0, 0])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 11, 100])
+def test_one_cycle_rises_for_a_tenth_and_falls_to_the_end(steps):
+    rates = [one_cycle(steps)(done) for done in range(steps + 1)]
+    top = rates.index(max(rates))
+    assert max(rates) == 1
+    assert rates[-1] == 0 < rates[-2]
+    assert rates == sorted(rates[: top + 1]) + sorted(rates[top + 1 :], reverse=True)
+    assert top <= steps // 10
+
+
+def test_the_seed_decides():
+    images, labels = bars(100)
+    runs = [train(linear(), images, labels, epochs=1, seed=seed, validation=20).train_loss for seed in (1, 1, 2)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_the_global_generator_and_the_inputs_are_left_alone():
+    images, labels = bars(60)
+    before = images.clone(), labels.clone(), torch.get_rng_state()
+    model = linear()
+    state = torch.get_rng_state()
+    train(model, images, labels, epochs=1, seed=3, validation=10)
+    assert torch.equal(images, before[0])
+    assert torch.equal(labels, before[1])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_mode_and_layout_are_left_as_found(training):
+    images, labels = bars(40)
+    model = DigitCNN(batch_norm=True).train(training)
+    train(model, images, labels, epochs=1, seed=0, validation=8)
+    predict(model, images[:4])
+    assert model.training == training
+    assert model.conv2.weight.is_contiguous()
+
+
+def test_predictions_are_those_of_eval_mode_and_add_up_to_one():
+    model = DigitCNN(batch_norm=True).train()
+    before = model.bn1.running_mean.clone()
+    images = torch.rand(7, 1, 28, 28)
+    probs = predict(model, images)
+    assert torch.equal(model.bn1.running_mean, before)
+    assert model.training
+    assert not probs.requires_grad
+    torch.testing.assert_close(probs.sum(1), torch.ones(7))
+    torch.testing.assert_close(probs, model.eval()(images).softmax(1).detach())
+
+
+def test_batches_of_a_prediction_do_not_matter():
+    images, _ = bars(1203)
+    torch.testing.assert_close(
+        predict(linear(), images)[[0, 499, 500, 1202]], predict(linear(), images[[0, 499, 500, 1202]])
+    )
+
+
+def test_accuracy_is_a_fraction():
+    images, labels = bars(10)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(images.flatten(1))  # each class's image as its template: all right
+    assert accuracy(model, images, labels) == 1
+    wrong = labels.clone()
+    wrong[:3] = (wrong[:3] + 1) % 10
+    assert accuracy(model, images, wrong) == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epochs": 0}, "epochs .* got 0"),
+        ({"epochs": 1.5}, "epochs .* got 1.5"),
+        ({"batch_size": -1}, "batch_size .* got -1"),
+        ({"evaluations": 0}, "evaluations .* got 0"),
+        ({"validation": 40}, "1 to 39 of 40 images, got 40"),
+        ({"validation": 0}, "got 0"),
+        ({"images": 255 * bars(40)[0]}, r"\[0, 1\], got 0 to 255"),
+        ({"images": bars(40)[0].squeeze(1)}, r"\(40, 28, 28\)"),
+        ({"labels": bars(40)[1] + 1}, "0..9, got 1 to 10"),
+        ({"labels": bars(39)[1]}, "expected 40 labels"),
+        ({"model": linear().requires_grad_(False)}, "frozen"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_changes(change, said):
+    model = change.pop("model", None) or linear()
+    before = model[1].weight.detach().clone()
+    images, labels = bars(40)
+    arguments = {"images": images, "labels": labels, "epochs": 1, "seed": 0, "validation": 8} | change
+    with pytest.raises(ValueError, match=said):
+        train(model, arguments.pop("images"), arguments.pop("labels"), **arguments)
+    assert torch.equal(model[1].weight, before)
