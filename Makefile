@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab accept checkpoints lint lock clean
+.PHONY: help run test peers lab accept checkpoints lint lock clean
 
 help:  ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,8 @@ test: $(READY)  ## Lint, test the helpers, and hold every notebook against its p
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python -m pytest
+
+peers: build/peers/ready  ## Install what the tests compare the attacks and maps with (12 MB, into build/peers)
 
 lab: $(READY)  ## Open JupyterLab at the repository
 	$(BIN)/jupyter lab --ServerApp.root_dir=. README.md
@@ -49,4 +51,9 @@ $(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+build/peers/ready: requirements-peers.lock $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --upgrade --target build/peers \
+	  --requirement requirements-peers.lock
 	@touch $@

@@ -8,6 +8,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import tools.notebooks
 
+tools.notebooks.one_thread_each()  # before torch is imported: two workers, and the kernels they start, share two cores
+
 
 @pytest.fixture
 def course(tmp_path, monkeypatch):

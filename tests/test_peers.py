@@ -1,0 +1,94 @@
+"""The course's attacks and occlusion maps against other people's libraries; `make peers` installs those."""
+
+import sys
+import warnings
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.adversarial import fgsm, pgd
+from helpers.cnn import load_cnn
+from helpers.data import load_mnist
+from helpers.occlusion import occlusion_map
+
+PEERS = Path(__file__).resolve().parent.parent / "build" / "peers"
+PATCH = 7
+
+
+def peer(name: str):
+    """Import a library from build/peers, behind everything the course itself uses; skip the test if it is not there."""
+    if not (PEERS / "ready").is_file():
+        pytest.skip(f"not compared with {name}: run `make peers` first")
+    if str(PEERS) not in sys.path:
+        sys.path.append(str(PEERS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # at import, of things that are not ours to mend
+        return import_module(name)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_cnn()
+
+
+@pytest.fixture(scope="module")
+def digits():
+    images, labels = load_mnist(train=False)
+    return images[:200], labels[:200]
+
+
+@pytest.mark.parametrize("eps", [0.1, 0.3])
+def test_fgsm_is_that_of_torchattacks(network, digits, eps):
+    theirs = peer("torchattacks").FGSM(network, eps=eps)(*digits)
+    torch.testing.assert_close(fgsm(network, *digits, eps=eps), theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("eps", "steps"), [(0.1, 10), (0.3, 40)])
+def test_pgd_is_that_of_torchattacks(network, digits, eps, steps):
+    theirs = peer("torchattacks").PGD(network, eps=eps, alpha=0.01, steps=steps, random_start=False)(*digits)
+    torch.testing.assert_close(pgd(network, *digits, eps=eps, alpha=0.01, steps=steps), theirs, rtol=0, atol=1e-6)
+
+
+def test_targeted_pgd_is_that_of_torchattacks(network, digits):
+    images, labels = digits[0][:50], digits[1][:50]
+    targets = (labels + 1) % 10
+    attack = peer("torchattacks").PGD(network, eps=0.2, alpha=0.02, steps=10, random_start=False)
+    attack.set_mode_targeted_by_label(quiet=True)
+    # One image at a time: theirs divides the gradient by the batch's size, which can underflow to a sign of 0.
+    theirs = torch.cat([attack(*pair) for pair in zip(images.split(1), targets.split(1), strict=True)])
+    ours = pgd(network, images, targets, eps=0.2, alpha=0.02, steps=10, targeted=True)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("eps", [0.05, 0.1, 0.2])
+def test_attacks_succeed_where_those_of_foolbox_do(network, digits, eps):
+    images, labels = digits
+    foolbox = peer("foolbox")
+    victim = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
+    attacks = {
+        foolbox.attacks.LinfFastGradientAttack(): fgsm(network, images, labels, eps=eps),
+        foolbox.attacks.LinfPGD(abs_stepsize=0.01, steps=40, random_start=False): pgd(
+            network, images, labels, eps=eps, alpha=0.01, steps=40
+        ),
+    }
+    for attack, ours in attacks.items():
+        _, _, theirs = attack(victim, images, labels, epsilons=eps)
+        assert torch.equal(network(ours).argmax(1) != labels, theirs)
+
+
+def test_occlusion_map_averages_to_captums_attribution(network, digits):
+    images, labels = digits[0][:4], digits[1][:4]
+    occlusion = peer("captum.attr").Occlusion(lambda x: network(x).softmax(1))
+    theirs = occlusion.attribute(
+        images, (1, PATCH, PATCH), baselines=0.5, target=labels, perturbations_per_eval=64, strides=(1, 1, 1)
+    )
+    with torch.no_grad():
+        clean = network(images).softmax(1).gather(1, labels[:, None])[:, :, None]  # (N, 1, 1)
+    drops = clean - occlusion_map(network, images, labels, patch=PATCH)  # (N, 22, 22)
+    # Each pixel: the mean drop over the windows that cover it, a full convolution with a patch of ones.
+    ones = torch.ones(1, 1, PATCH, PATCH)
+    total = torch.nn.functional.conv2d(drops[:, None], ones, padding=PATCH - 1)  # (N, 1, 28, 28)
+    count = torch.nn.functional.conv2d(torch.ones_like(drops)[:, None], ones, padding=PATCH - 1)
+    torch.testing.assert_close(total / count, theirs, rtol=0, atol=1e-5)
