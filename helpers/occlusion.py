@@ -117,9 +117,9 @@ def show_occlusion(images: Tensor, maps: Tensor, labels: Tensor, *, patch: int, 
         low = (patch - 1) / 2 - stride / 2  # left edge of the first value: centred on the first patch
         high = low + maps.shape[-1] * stride
         for (left, right), image, values, label in zip(cells, images[:, 0], maps, labels.tolist(), strict=False):
-            left.imshow(image.cpu(), cmap=IMAGE, vmin=0, vmax=1, interpolation="nearest")
+            left.imshow(image.cpu().numpy(), cmap=IMAGE, vmin=0, vmax=1, interpolation="nearest")
             left.set_title(f"a {label}", fontsize=9, pad=2)
-            drawn = right.imshow(values.cpu(), cmap=AMOUNT, vmin=0, vmax=1, extent=(low, high, high, low))
+            drawn = right.imshow(values.cpu().numpy(), cmap=AMOUNT, vmin=0, vmax=1, extent=(low, high, high, low))
             right.set(xlim=(-0.5, 27.5), ylim=(27.5, -0.5))
             right.set_title(f"least {values.min():.2f}", fontsize=9, pad=2)
         for left, right in cells[len(images) :]:

@@ -1,9 +1,13 @@
 """Figures: one scale, whole pixels, a text for those who cannot see them."""
 
+from base64 import b64decode
+from io import BytesIO
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from helpers import show
 from helpers.show import SIGNED, image_grid, show_figure, subplots
@@ -66,12 +70,16 @@ def test_what_does_not_fit_is_refused(arguments, said):
         image_grid(arguments.pop("images"), **arguments)
 
 
-def test_a_figure_is_displayed_once_with_its_text(monkeypatch):
+def test_a_figure_is_displayed_once_with_its_text_and_its_colours(monkeypatch):
     shown = []
-    monkeypatch.setattr(show, "display", lambda figure, metadata: shown.append((figure, metadata)))
-    figure, _ = subplots()
-    show_figure(figure, "a line that rises")
-    assert shown == [(figure, {"image/png": {"alt": "a line that rises"}})]
+    monkeypatch.setattr(show, "display", lambda *content, **options: shown.append((content, options)))
+    show_figure(image_grid(torch.tensor([[[0.0, 1.0]]]), zoom=40), "a black pixel beside a white one")
+    (((content,), options),) = shown
+    assert options == {"raw": True, "metadata": {"image/png": {"alt": "a black pixel beside a white one"}}}
+    drawn = np.asarray(Image.open(BytesIO(b64decode(content["image/png"]))).convert("L"))
+    middle = drawn[drawn.shape[0] // 2]
+    assert (middle == 0).sum() == pytest.approx(40, abs=2)
+    assert content["text/plain"].startswith("<Figure size")
     assert not plt.get_fignums()
 
 
