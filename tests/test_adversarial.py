@@ -1,0 +1,289 @@
+"""The attacks: worked by hand on a linear model, held to their promises on any input."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import helpers.adversarial
+from helpers.adversarial import (
+    adversarial_noise,
+    fgsm,
+    fooling_images,
+    pgd,
+    show_adversarial,
+    targeted_images,
+)
+from helpers.cnn import DigitCNN, load_cnn
+from helpers.data import load_mnist
+
+
+class TwoClasses(nn.Module):
+    """Logits z and 0, z = the sum of the upper half minus the sum of the lower: every gradient is known."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, 28, 28))
+        with torch.no_grad():
+            self.weight[:, 14:] = -1
+
+    def forward(self, images):
+        z = (images * self.weight).sum((1, 2, 3)) / 100
+        return torch.cat([z[:, None], torch.zeros(len(images), 9)], dim=1)
+
+
+def untrained(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return DigitCNN(batch_norm=True).train()  # in train mode on purpose: an attack must not use it
+
+
+def some_images(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
+
+
+ATTACKS = {
+    "fgsm": lambda m, x, y: fgsm(m, x, y, eps=0.1),
+    "pgd": lambda m, x, y: pgd(m, x, y, eps=0.1, alpha=0.03, steps=3),
+    "fooling_images": lambda m, x, y: fooling_images(m, y, alpha=0.05, steps=3, start=x)[0],
+    "targeted_images": lambda m, x, y: targeted_images(m, x, y, beta=10, alpha=0.05, steps=3)[0],
+    "adversarial_noise": lambda m, x, y: adversarial_noise(m, x, y, alpha=0.05, steps=3, eps=0.1),
+}
+attacks = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+
+
+def test_fgsm_by_hand():
+    images = torch.full((1, 1, 28, 28), 0.5)
+    step = 0.25 * torch.ones(28, 28)
+    step[14:] *= -1  # the gradient of logit 0
+    zero = torch.tensor([0])
+    torch.testing.assert_close(fgsm(TwoClasses(), images, zero, eps=0.25), images - step)  # away from class 0
+    torch.testing.assert_close(fgsm(TwoClasses(), images, zero, eps=0.25, targeted=True), images + step)  # to class 0
+
+
+def test_pgd_by_hand_stays_in_the_ball_and_in_the_range():
+    images = torch.full((1, 1, 28, 28), 0.5)
+    images[..., 0] = 0.05  # near the edge of the range
+    attacked = pgd(TwoClasses(), images, torch.tensor([0]), eps=0.2, alpha=0.15, steps=4)
+    assert torch.allclose(attacked[..., :14, 1:], torch.tensor(0.3))
+    assert torch.allclose(attacked[..., 14:, 1:], torch.tensor(0.7))
+    assert (attacked[..., :14, 0] == 0).all()
+    assert torch.allclose(attacked[..., 14:, 0], torch.tensor(0.25))
+
+
+def test_fgsm_is_one_step_of_pgd():
+    images, labels = some_images(3), torch.tensor([1, 2, 3])
+    one = pgd(untrained(), images, labels, eps=0.1, alpha=0.1, steps=1)
+    assert torch.equal(fgsm(untrained(), images, labels, eps=0.1), one)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    eps=st.floats(0, 1),
+    alpha=st.floats(0, 0.5),
+    steps=st.integers(0, 4),
+    random_start=st.booleans(),
+    targeted=st.booleans(),
+)
+def test_pgd_keeps_its_promises_on_any_input(seed, eps, alpha, steps, random_start, targeted):
+    images = some_images(3, seed).round(decimals=1)  # with pixels at 0 and 1
+    labels = torch.tensor([0, 5, 9])
+    generator = torch.Generator().manual_seed(seed)
+    attacked = pgd(
+        untrained(seed),
+        images,
+        labels,
+        eps=eps,
+        alpha=alpha,
+        steps=steps,
+        random_start=random_start,
+        targeted=targeted,
+        generator=generator,
+    )
+    assert attacked.shape == images.shape
+    assert (attacked - images).abs().max() <= eps + 1e-6
+    assert attacked.min() >= 0
+    assert attacked.max() <= 1
+    if steps == 0 and not random_start:
+        assert torch.equal(attacked, images)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_signs_of_targeted_and_untargeted(seed):
+    model, images = untrained(seed).eval(), some_images(4, seed) * 0.8 + 0.1
+    labels = torch.randint(10, (4,), generator=torch.Generator().manual_seed(seed))
+
+    def loss(x):
+        return nn.functional.cross_entropy(model(x), labels, reduction="none").detach()
+
+    assert (loss(fgsm(model, images, labels, eps=0.01)) > loss(images)).all()
+    assert (loss(fgsm(model, images, labels, eps=0.01, targeted=True)) < loss(images)).all()
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_eps_zero_is_the_identity(targeted):
+    images, labels = some_images(3), torch.tensor([1, 2, 3])
+    assert torch.equal(fgsm(untrained(), images, labels, eps=0, targeted=targeted), images)
+    random = {"random_start": True, "generator": torch.Generator().manual_seed(0)}
+    assert torch.equal(pgd(untrained(), images, labels, eps=0, alpha=1, steps=3, targeted=targeted, **random), images)
+    assert not adversarial_noise(untrained(), images, labels, alpha=1, steps=3, eps=0).any()
+
+
+def test_the_generator_decides_the_random_start():
+    def start(seed):
+        generator = torch.Generator().manual_seed(seed)
+        zeros = torch.zeros(2, dtype=torch.int64)
+        options = {"eps": 0.1, "alpha": 0.0, "steps": 1, "random_start": True, "generator": generator}
+        return pgd(untrained(), torch.full((2, 1, 28, 28), 0.5), zeros, **options)
+
+    assert torch.equal(start(1), start(1))
+    assert not torch.equal(start(1), start(2))
+    assert (start(1) - 0.5).abs().mean() == pytest.approx(0.05, rel=0.1)  # uniform in the ball
+
+
+@attacks
+def test_everything_is_left_as_found(attack):
+    model, images, labels = untrained(), some_images(3), torch.tensor([1, 2, 3])
+    model.fc2.weight.grad = torch.ones_like(model.fc2.weight)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    before, generator = images.clone(), torch.get_rng_state()
+    result = attack(model, images, labels)
+    assert torch.equal(images, before)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+    assert all(p.requires_grad for p in model.parameters())
+    assert torch.equal(model.fc2.weight.grad, torch.ones_like(model.fc2.weight))
+    assert model.conv1.weight.grad is None
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert not result.requires_grad
+    assert result.shape == images.shape
+    assert result.dtype == images.dtype
+
+
+@attacks
+def test_it_works_on_a_frozen_network_and_without_gradients_around(attack):
+    labels = torch.tensor([1, 2, 3])
+    frozen = untrained().requires_grad_(False)
+    with torch.no_grad():
+        inside = attack(frozen, some_images(3), labels)
+    torch.testing.assert_close(inside, attack(untrained(), some_images(3), labels))
+
+
+@attacks
+def test_images_do_not_depend_on_their_batch(attack, monkeypatch):
+    labels = torch.tensor([1, 2, 3, 4, 5])
+    together = attack(untrained(), some_images(5), labels)
+    alone = torch.cat(
+        [attack(untrained(), x, y) for x, y in zip(some_images(5).split(1), labels.split(1), strict=True)]
+    )
+    monkeypatch.setattr(helpers.adversarial, "CHUNK", 2)
+    chunked = attack(untrained(), some_images(5), labels)
+    torch.testing.assert_close(alone, together, atol=1e-4, rtol=0)
+    torch.testing.assert_close(chunked, together, atol=1e-4, rtol=0)
+
+
+def test_the_mode_is_restored_after_an_exception():
+    class Breaks(DigitCNN):
+        def forward(self, images):
+            raise RuntimeError("boom")
+
+    model = Breaks().train()
+    with pytest.raises(RuntimeError, match="boom"):
+        fgsm(model, some_images(1), torch.tensor([0]), eps=0.1)
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda m, x, y: fgsm(m, 255 * x, y, eps=0.1), r"\[0, 1\]"),
+        (lambda m, x, y: fgsm(m, x[:, 0], y, eps=0.1), r"\(3, 28, 28\)"),
+        (lambda m, x, y: fgsm(m, x, y + 7, eps=0.1), "0..9, got 8 to 10"),
+        (lambda m, x, y: fgsm(m, x, y[:2], eps=0.1), "expected 3 labels"),
+        (lambda m, x, y: fgsm(m, x, y, eps=-0.1), "eps to be at least 0, got -0.1"),
+        (lambda m, x, y: fgsm(m, x, y, eps=float("nan")), "eps to be at least 0, got nan"),
+        (lambda m, x, y: pgd(m, x, y, eps=0.1, alpha=-1, steps=1), "alpha to be at least 0, got -1"),
+        (lambda m, x, y: pgd(m, x, y, eps=0.1, alpha=0.1, steps=-1), "steps to be at least 0, got -1"),
+        (lambda m, x, y: pgd(m, x, y, eps=0.1, alpha=0.1, steps=1.5), "whole number, got 1.5"),
+        (lambda m, x, y: fooling_images(m, y - 2, alpha=0.1, steps=1), "got -1 to 1"),
+        (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, start=x[:2]), "expected 2 labels"),
+        (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, start=x + 1), r"\[0, 1\]"),
+        (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, blur=-1), "blur"),
+        (lambda m, x, y: targeted_images(m, x, y, beta=-1, alpha=0.1, steps=1), "beta to be at least 0, got -1"),
+        (lambda m, x, y: targeted_images(m, x[:2], y, beta=1, alpha=0.1, steps=1), "expected 2 labels"),
+        (lambda m, x, y: adversarial_noise(m, x, y, alpha=0.1, steps=1, eps=-0.5), "eps to be at least 0"),
+    ],
+)
+def test_bad_input_is_refused(call, said):
+    with pytest.raises(ValueError, match=said):
+        call(untrained(), some_images(3), torch.tensor([1, 2, 3]))
+
+
+def test_fooling_images_by_hand():
+    start = torch.full((1, 1, 28, 28), 0.5)
+    images, costs = fooling_images(TwoClasses(), torch.tensor([0]), alpha=0.1, steps=3, start=start)
+    # The gradient is +-1/100, its (unbiased) standard deviation 1/100 times sqrt(784 / 783); pixels move 0.1 a step.
+    move = 0.1 / (784 / 783) ** 0.5
+    torch.testing.assert_close(images[0, 0, :14], torch.full((14, 28), 0.5 + 3 * move))
+    torch.testing.assert_close(images[0, 0, 14:], torch.full((14, 28), 0.5 - 3 * move))
+    torch.testing.assert_close(costs[:, 0], 784 * move / 100 * torch.arange(3.0), atol=1e-4, rtol=0)
+
+
+def test_the_default_start_is_noise_around_mid_grey():
+    targets = torch.zeros(20, dtype=torch.int64)
+    images, costs = fooling_images(untrained(), targets, alpha=0.1, steps=0, generator=torch.Generator().manual_seed(0))
+    assert costs.shape == (0, 20)
+    assert images.mean() == pytest.approx(128 / 255, abs=0.005)
+    assert images.std() == pytest.approx(0.1, abs=0.005)
+
+
+def test_regularisers_smooth_the_image():
+    def roughness(**options):
+        generator = torch.Generator().manual_seed(0)
+        images, _ = fooling_images(load_cnn(), torch.arange(10), alpha=0.05, steps=30, generator=generator, **options)
+        return images.diff(dim=3).abs().mean().item()
+
+    plain = roughness()
+    assert roughness(blur=0.5) < 0.9 * plain
+    assert roughness(total_variation=200.0) < 0.9 * plain
+    assert roughness(jitter=2) != plain
+
+
+def test_targeted_images_by_hand():
+    images = torch.full((1, 1, 28, 28), 0.5)
+    found, costs = targeted_images(TwoClasses(), images, torch.tensor([0]), beta=2.0, alpha=0.1, steps=2)
+    move = 0.1 / (784 / 783) ** 0.5  # after the first step the error is move ** 2 everywhere
+    torch.testing.assert_close(costs[:, 0], torch.tensor([0, 7.84 * move - 2 * move**2]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[0, 0, :14], torch.full((14, 28), 0.5 + 2 * move))
+
+
+def test_a_larger_beta_stays_closer():
+    images, _ = load_mnist(train=False)
+    targets = torch.full((8,), 3)
+
+    def error(beta):
+        found, _ = targeted_images(load_cnn(), images[:8], targets, beta=beta, alpha=0.01, steps=50)
+        return (found - images[:8]).square().mean()
+
+    assert error(1000.0) < 0.7 * error(0.0)
+
+
+def test_noise_by_hand_with_and_without_a_bound():
+    images = torch.full((1, 1, 28, 28), 0.9)
+    free = adversarial_noise(TwoClasses(), images, torch.tensor([0]), alpha=0.2, steps=3)
+    move = 0.2 / (784 / 783) ** 0.5
+    torch.testing.assert_close(free[0, 0, :14], torch.full((14, 28), 3 * move))  # 0.9 + 0.6: beyond the range
+    bound = adversarial_noise(TwoClasses(), images, torch.tensor([0]), alpha=0.2, steps=3, eps=0.3)
+    assert bound.abs().max() == pytest.approx(0.3)
+
+
+def test_a_figure_shows_image_change_and_sum():
+    images = some_images(2)
+    figure = show_adversarial(images, images.flip(0), torch.eye(10)[:2], heads=["a", "b"])
+    assert len(figure.axes) == 6
+    assert [ax.get_title() for ax in figure.axes[4:]] == ["0: 100.0%", "1: 100.0%"]
+    torch.testing.assert_close(torch.tensor(figure.axes[2].images[0].get_array()), (images.flip(0) - images)[0, 0])
+    with pytest.raises(ValueError, match="equal shapes"):
+        show_adversarial(images, images[:1], torch.eye(10)[:2])
