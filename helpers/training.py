@@ -33,6 +33,7 @@ def train(
     seed: int,
     batch_size: int = 64,
     max_lr: float = 6e-3,
+    label_smoothing: float = 0.0,
     validation: int = 5_000,
     evaluations: int = 5,
 ) -> History:
@@ -49,19 +50,23 @@ def train(
         seed: of the order in which images are drawn; the weights' start is the model's own.
         batch_size: images a step.
         max_lr: the highest learning rate of the cycle.
+        label_smoothing: share of each label, in [0, 1), that is spread evenly over the ten digits while training.
         validation: how many images are held out, at least 1.
         evaluations: how many times an epoch the held-out part is measured.
 
     Raises:
         ValueError: images, labels or one of the numbers are not as above; nothing was trained.
 
-    Source: D. P. Kingma and J. Ba, Adam (2015); L. N. Smith and N. Topin, Super-Convergence (2018).
+    Source: D. P. Kingma and J. Ba, Adam (2015); L. N. Smith and N. Topin, Super-Convergence (2018);
+        label smoothing: C. Szegedy et al. (2016).
     """
     check_images(images)
     check_labels(labels, len(images))
     for name, number in {"epochs": epochs, "batch_size": batch_size, "evaluations": evaluations}.items():
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"expected {name} to be a whole number of at least 1, got {number!r}")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"expected label_smoothing in [0, 1), got {label_smoothing!r}")
     if not 1 <= validation < len(images):
         raise ValueError(f"expected validation to be 1 to {len(images) - 1} of {len(images)} images, got {validation}")
 
@@ -81,7 +86,7 @@ def train(
     with in_mode(model, training=True), progress_bar(epochs * steps, "training") as bar:
         for _ in range(epochs):
             for batch in torch.randperm(len(images), generator=generator).split(batch_size):  # (batch_size,)
-                loss = F.cross_entropy(model(images[batch]), labels[batch])
+                loss = F.cross_entropy(model(images[batch]), labels[batch], label_smoothing=label_smoothing)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -65,6 +65,17 @@ def test_every_image_but_the_held_out_is_drawn_once_an_epoch(monkeypatch):
         assert torch.equal(epoch.sort().values, images[:80, 0, 0, 0])
 
 
+def test_label_smoothing_spreads_the_labels_in_training_only():
+    images, labels = bars(60)
+    sure = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=False))
+    with torch.no_grad():
+        sure[1].weight.copy_(20 * images[:10].flatten(1) / 28)  # logit 20 for the right class, 0 for the others
+    options = {"epochs": 1, "seed": 0, "validation": 10, "batch_size": 50, "max_lr": 0.0}
+    history = train(sure, images, labels, **options, label_smoothing=0.1)
+    assert history.train_loss == [pytest.approx(20 - 20 * (0.9 + 0.01), rel=1e-4)]
+    assert history.val_loss == pytest.approx([0] * len(history.val_loss), abs=1e-6)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 9, 10, 11, 100])
 def test_one_cycle_rises_for_a_tenth_and_falls_to_the_end(steps):
     rates = [one_cycle(steps)(done) for done in range(steps + 1)]
@@ -139,6 +150,7 @@ def test_accuracy_is_a_fraction():
         ({"epochs": 1.5}, "epochs .* got 1.5"),
         ({"batch_size": -1}, "batch_size .* got -1"),
         ({"evaluations": 0}, "evaluations .* got 0"),
+        ({"label_smoothing": 1.0}, "label_smoothing .* got 1.0"),
         ({"validation": 40}, "1 to 39 of 40 images, got 40"),
         ({"validation": 0}, "got 0"),
         ({"images": 255 * bars(40)[0]}, r"\[0, 1\], got 0 to 255"),
