@@ -80,6 +80,11 @@ def test_it_begins_with_a_title_and_asserts_something(book):
     assert any("assert" in cell.source for cell in book.code)
 
 
+def test_no_placeholder_is_left(book):
+    left = [cell.source for cell in book.cells if re.search(r"@@|XXX|TODO|FIXME|\?\?\?", cell.source)]
+    assert not left, f"{book.name}: {left[0]}"
+
+
 def test_links_lead_somewhere(book):
     here = BOOKS[book.name].parent
     targets = re.findall(r"\]\((?!https?:|#)([^)\s#]+)", book.prose)

@@ -15,7 +15,12 @@ def accept(path: Path) -> None:
     """Execute the notebook and write it back with its new outputs; one that fails stays as it was."""
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
-        notebook, timeout=CELL_TIMEOUT, record_timing=False, resources={"metadata": {"path": path.parent}}
+        notebook,
+        timeout=CELL_TIMEOUT,
+        record_timing=False,
+        coalesce_streams=True,  # one text a cell, however its prints were timed
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": path.parent}},
     ).execute()
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
