@@ -27,7 +27,7 @@ test: $(READY)  ## Lint, test the helpers, and hold every notebook against its p
 peers: build/peers/ready  ## Install what the tests compare the attacks and maps with (12 MB, into build/peers)
 
 lab: $(READY)  ## Open JupyterLab at the repository
-	$(BIN)/jupyter lab --ServerApp.root_dir=. README.md
+	$(BIN)/jupyter lab
 
 accept: $(READY)  ## Execute NOTEBOOK=... (or all) in place and keep the outputs as the published ones
 	@$(BIN)/python -m tools.accept "$$NOTEBOOK"

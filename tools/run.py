@@ -3,7 +3,6 @@
 import argparse
 import sys
 import time
-import warnings
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -121,8 +120,6 @@ def main() -> int:
         return 2
     if len(paths) > 1:
         one_thread_each()
-    # papermill asks its kernel for a translator of its language in a way that pyzmq warns of; not the user's concern.
-    warnings.filterwarnings("ignore", category=RuntimeWarning, module="zmq")
     outcomes = execute_all(paths, parameters)
     print(report(outcomes))
     print(f"\nexecuted notebooks are in {BUILD.relative_to(ROOT)}/")
