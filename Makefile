@@ -1,8 +1,7 @@
 # Two commands do everything: `make run` and `make test`. `make help` explains the rest.
 PYTHON ?= python3
-NOTEBOOK ?=
-PARAMS ?=
-export NOTEBOOK PARAMS  # by the environment: no quoting can go wrong
+# Handed on by the environment, so that the shell has nothing to quote.
+export NOTEBOOK PARAMS
 BIN := .venv/bin
 READY := .venv/ready
 
@@ -27,7 +26,7 @@ test: $(READY)  ## Lint, test the helpers, and hold every notebook against its p
 peers: build/peers/ready  ## Install what the tests compare the attacks and maps with (12 MB, into build/peers)
 
 lab: $(READY)  ## Open JupyterLab at the repository
-	$(BIN)/jupyter lab
+	$(BIN)/python -m jupyterlab
 
 accept: $(READY)  ## Execute NOTEBOOK=... (or all) in place and keep the outputs as the published ones
 	@$(BIN)/python -m tools.accept "$$NOTEBOOK"
@@ -39,14 +38,22 @@ lint: $(READY)  ## Format and mend what ruff can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-lock: $(READY)  ## Write the versions installed in .venv into requirements.lock
+lock:  ## Resolve pyproject.toml afresh into requirements.lock
+	$(PYTHON) -m venv --clear build/lock
+	build/lock/bin/python -m pip install --disable-pip-version-check --editable '.[dev]'
+	build/lock/bin/python -m pip freeze --exclude-editable > build/lock/all.txt
 	@{ echo '# The exact versions CI runs; `make lock` writes this file. torch pins its own CUDA libraries.'; \
-	  $(BIN)/python -m pip freeze | grep -viE '^(nvidia|cuda|triton)'; } > requirements.lock
+	  grep -viE '^(nvidia|cuda|triton)' build/lock/all.txt; } > build/lock/new.txt
+	mv build/lock/new.txt requirements.lock
 
 clean:  ## Remove .venv, build and everything else that was made here
-	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis data/MNIST/raw/*-ubyte
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis data/MNIST/raw/*-ubyte data/MNIST/raw/extracting-*
 
-# The environment is made again from nothing whenever the lock is newer than it, or it is half made.
+# The environment is made again from nothing when the lock is newer than it, when it is half made, when its python is
+# gone, and when the repository was moved.
+ifneq ($(shell $(BIN)/python -c 'import sys; print(sys.prefix)' 2>/dev/null),$(CURDIR)/.venv)
+.PHONY: $(READY)
+endif
 $(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv --clear .venv

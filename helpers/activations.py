@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from helpers.cnn import check_shape, in_mode
+from helpers.cnn import in_mode
 from helpers.show import AMOUNT, SIGNED, image_grid
 
 
@@ -23,12 +23,14 @@ def record(model: nn.Module, images: Tensor, layers: Sequence[str]) -> dict[str,
         Each name with its layer's output, (N, channels, height, width) for a convolution.
 
     Raises:
-        ValueError: a layer that the model does not have, or images of a wrong shape.
+        ValueError: a layer that the model does not have or did not use, or images that the model refuses.
     """
-    check_shape(images)
     outputs: dict[str, Tensor] = {}
     with in_mode(model, training=False), torch.no_grad(), _hooks(model, layers, outputs):
         model(images)
+    silent = [name for name in layers if name not in outputs]
+    if silent:
+        raise ValueError(f"expected layers that the model uses, got {', '.join(silent)}, which it did not call")
     return outputs
 
 
@@ -36,6 +38,8 @@ def record(model: nn.Module, images: Tensor, layers: Sequence[str]) -> dict[str,
 def _hooks(model: nn.Module, layers: Sequence[str], outputs: dict[str, Tensor]) -> Iterator[None]:
     """Let the named layers store their output; take the hooks off at the end, also after an exception."""
     modules = dict(model.named_modules())
+    if isinstance(layers, str):
+        raise ValueError(f"expected a list of layers, got the text {layers!r}; write [{layers!r}]")
     unknown = [name for name in layers if name not in modules or not name]
     if unknown:
         raise ValueError(f"expected layers among {', '.join(filter(None, modules))}; got {', '.join(unknown)}")

@@ -4,6 +4,7 @@ Pixels are in [0, 1], `eps` and `alpha` in the same units. Images share a batch,
 what one becomes does not depend on the others.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -116,7 +117,7 @@ def fooling_images(
         start: (N, 1, 28, 28) in [0, 1]; by default Gaussian noise (deviation 0.1) around mid grey, 128 / 255.
         generator: of the default start and of the jitter, on the targets' device.
         jitter: in each step, show the network all images moved by one random offset of up to this many pixels.
-        blur: after each step, blur with a Gaussian of this many pixels' standard deviation; 0 does not.
+        blur: after each step, blur with a Gaussian of this standard deviation in pixels, at most 9; 0 does not.
         total_variation: weight of a penalty on the mean difference of neighbouring pixels, at least 0.
 
     Returns:
@@ -131,27 +132,33 @@ def fooling_images(
     """
     check_labels(targets, len(targets))
     _check_numbers(alpha=alpha, steps=steps, jitter=jitter, blur=blur, total_variation=total_variation)
+    if blur > 9:
+        raise ValueError(f"expected blur to be at most 9 pixels, got {blur!r}")
     if start is None:
         noise = torch.randn((len(targets), *SIZE), generator=generator, device=targets.device)
         start = (128 / 255 + 0.1 * noise).clamp(0, 1)
     check_images(start)
     check_labels(targets, len(start))
 
-    def cost(x: Tensor, target: Tensor) -> Tensor:
-        if jitter:
-            moves = torch.randint(-jitter, jitter + 1, (2,), generator=generator, device=x.device)
-            shown = x.roll(moves.tolist(), dims=(2, 3))
-        else:
-            shown = x
-        return _logit(model, shown, target) - total_variation * _total_variation(x)
+    moves = [[0, 0]] * steps
+    if jitter:  # one offset a step, drawn before anything is batched
+        moves = torch.randint(-jitter, jitter + 1, (steps, 2), generator=generator, device=targets.device).tolist()
+
+    def cost(x: Tensor, target: Tensor, move: list[int]) -> Tensor:
+        return _logit(model, x.roll(move, dims=(2, 3)), target) - total_variation * _total_variation(x)
 
     def project(x: Tensor) -> Tensor:
         smooth = gaussian_blur(x, 2 * round(3 * blur) + 1, blur) if blur else x
         return smooth.clamp(0, 1)
 
     def attack(begin: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        offsets = iter(moves)
         return _ascend(
-            lambda x: cost(x, target), begin, steps=steps, step=lambda g: alpha * _normalise(g), project=project
+            lambda x: cost(x, target, next(offsets)),
+            begin,
+            steps=steps,
+            step=lambda g: alpha * _normalise(g),
+            project=project,
         )
 
     return _by_chunks(model, attack, start, targets)
@@ -256,7 +263,7 @@ def _by_chunks(
     model: nn.Module, attack: Callable[..., tuple[Tensor, Tensor]], *tensors: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Run the attack on `CHUNK` images at a time in eval mode; join images (N, ...) and costs (steps, N)."""
-    with in_mode(model, training=False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), in_mode(model, training=False):
         parts = [attack(*chunk) for chunk in zip(*(tensor.split(CHUNK) for tensor in tensors), strict=True)]
     images, costs = zip(*parts, strict=True)
     return torch.cat(images), torch.cat(costs, dim=1)
@@ -277,13 +284,16 @@ def _total_variation(images: Tensor) -> Tensor:
     return images.diff(dim=2).abs().mean((1, 2, 3)) + images.diff(dim=3).abs().mean((1, 2, 3))
 
 
-def _check_numbers(*, steps: int, **others: float) -> None:
-    """Raise ValueError unless `steps` is a whole number and every number is at least 0."""
-    if not isinstance(steps, int):
-        raise ValueError(f"expected steps to be a whole number, got {steps!r}")
-    for name, number in {"steps": steps, **others}.items():
-        if not number >= 0:  # written so that NaN fails too
+def _check_numbers(*, steps: int, jitter: int = 0, **others: float) -> None:
+    """Raise ValueError unless steps and jitter are whole numbers and every number is finite (eps may not be), >= 0."""
+    for name, number in {"steps": steps, "jitter": jitter}.items():
+        if not isinstance(number, int):
+            raise ValueError(f"expected {name} to be a whole number, got {number!r}")
+    for name, number in {"steps": steps, "jitter": jitter, **others}.items():
+        if not isinstance(number, int | float) or not number >= 0:  # written so that NaN fails too
             raise ValueError(f"expected {name} to be at least 0, got {number!r}")
+        if name != "eps" and math.isinf(number):
+            raise ValueError(f"expected {name} to be finite, got {number!r}")
 
 
 def show_adversarial(

@@ -30,7 +30,7 @@ def load_mnist(train: bool) -> tuple[Tensor, Tensor]:
 
     Raises:
         RuntimeError: an archive is missing or damaged; the message names it and the way out.
-        PermissionError: the archives are still to be extracted and `data/MNIST/raw` is read-only.
+        OSError: the archives are still to be extracted, and `data/MNIST/raw` is read-only or the disk is full.
 
     Source: Y. LeCun and C. Cortes, the MNIST database of handwritten digits (CC BY-SA 3.0).
     """
@@ -65,8 +65,8 @@ def _extract(root: Path) -> None:
             MNIST(folder, download=True)  # finds the archives, verifies their MD5, extracts them
             for name in EXTRACTED:
                 (private / name).replace(raw / name)
-    except PermissionError as error:
-        raise PermissionError(f"cannot write to {raw}, where the MNIST archives are extracted: {error}") from error
+    except OSError as error:  # no permission, a read-only file system, a full disk
+        raise OSError(error.errno, f"cannot extract the MNIST archives into {raw}: {error.strerror}") from error
 
 
 def _check_archive(path: Path, md5: str) -> None:

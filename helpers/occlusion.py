@@ -81,7 +81,8 @@ def _at_every_position(
     grey = images.new_tensor(baseline)
     measured = []
     with in_mode(model, training=False), torch.no_grad():
-        for pair in torch.arange(len(images) * len(masks), device=images.device).split(CHUNK):
+        for first in range(0, len(images) * len(masks), CHUNK):
+            pair = torch.arange(first, min(first + CHUNK, len(images) * len(masks)), device=images.device)
             image, position = pair // len(masks), pair % len(masks)  # (chunk,) each
             occluded = torch.where(masks[position], grey, images[image])  # (chunk, 1, 28, 28)
             measured.append(measure(model(occluded).softmax(1), image))

@@ -62,12 +62,13 @@ def train(
     """
     check_images(images)
     check_labels(labels, len(images))
-    for name, number in {"epochs": epochs, "batch_size": batch_size, "evaluations": evaluations}.items():
+    whole = {"epochs": epochs, "batch_size": batch_size, "evaluations": evaluations, "validation": validation}
+    for name, number in whole.items():
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"expected {name} to be a whole number of at least 1, got {number!r}")
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"expected label_smoothing in [0, 1), got {label_smoothing!r}")
-    if not 1 <= validation < len(images):
+    if validation >= len(images):
         raise ValueError(f"expected validation to be 1 to {len(images) - 1} of {len(images)} images, got {validation}")
 
     if not all(weight.requires_grad for weight in model.parameters()):
@@ -82,8 +83,7 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(epochs * steps))
     history = History([], [], [], [])
     # channels_last: the convolutions of a processor run about twice as fast on (N, H, W, C) in memory.
-    model.to(memory_format=torch.channels_last)
-    with in_mode(model, training=True), progress_bar(epochs * steps, "training") as bar:
+    with _channels_last(model), in_mode(model, training=True), progress_bar(epochs * steps, "training") as bar:
         for _ in range(epochs):
             for batch in torch.randperm(len(images), generator=generator).split(batch_size):  # (batch_size,)
                 loss = F.cross_entropy(model(images[batch]), labels[batch], label_smoothing=label_smoothing)
@@ -99,8 +99,17 @@ def train(
                     history.val_loss.append(F.cross_entropy(logits, held_labels).item())
                     history.val_accuracy.append((logits.argmax(1) == held_labels).float().mean().item())
                     bar.set_postfix_str(f"validation accuracy {history.val_accuracy[-1]:.2%}")
-    model.to(memory_format=torch.contiguous_format)
     return history
+
+
+@contextmanager
+def _channels_last(model: nn.Module) -> Iterator[None]:
+    """Lay the weights out as (out, H, W, in) in memory, and back as they were, also after an exception."""
+    model.to(memory_format=torch.channels_last)
+    try:
+        yield
+    finally:
+        model.to(memory_format=torch.contiguous_format)
 
 
 def one_cycle(steps: int) -> Callable[[int], float]:

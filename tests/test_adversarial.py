@@ -42,10 +42,17 @@ def some_images(count: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
 
 
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 ATTACKS = {
     "fgsm": lambda m, x, y: fgsm(m, x, y, eps=0.1),
     "pgd": lambda m, x, y: pgd(m, x, y, eps=0.1, alpha=0.03, steps=3),
     "fooling_images": lambda m, x, y: fooling_images(m, y, alpha=0.05, steps=3, start=x)[0],
+    "fooling_images, regularised": lambda m, x, y: fooling_images(
+        m, y, alpha=0.05, steps=3, start=x, jitter=3, blur=0.5, total_variation=1.0, generator=seeded()
+    )[0],
     "targeted_images": lambda m, x, y: targeted_images(m, x, y, beta=10, alpha=0.05, steps=3)[0],
     "adversarial_noise": lambda m, x, y: adversarial_noise(m, x, y, alpha=0.05, steps=3, eps=0.1),
 }
@@ -211,6 +218,10 @@ def test_the_mode_is_restored_after_an_exception():
         (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, start=x[:2]), "expected 2 labels"),
         (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, start=x + 1), r"\[0, 1\]"),
         (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, blur=-1), "blur"),
+        (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, blur=10.0), "at most 9 pixels, got 10"),
+        (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, jitter=1.5), "jitter to be a whole number"),
+        (lambda m, x, y: pgd(m, x, y, eps=0.1, alpha=float("inf"), steps=1), "alpha to be finite"),
+        (lambda m, x, y: pgd(m, x, y, eps=None, alpha=0.1, steps=1), "eps to be at least 0, got None"),
         (lambda m, x, y: targeted_images(m, x, y, beta=-1, alpha=0.1, steps=1), "beta to be at least 0, got -1"),
         (lambda m, x, y: targeted_images(m, x[:2], y, beta=1, alpha=0.1, steps=1), "expected 2 labels"),
         (lambda m, x, y: adversarial_noise(m, x, y, alpha=0.1, steps=1, eps=-0.5), "eps to be at least 0"),

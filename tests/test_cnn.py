@@ -151,3 +151,14 @@ def test_truncated_network_is_refused(elsewhere):
     whole[1].write_bytes(whole[0].read_bytes()[:100_000])
     with pytest.raises(ValueError, match="does not hold the weights"):
         load_cnn()
+
+
+@pytest.mark.parametrize("place", [0, 20, 1_000_000, -200], ids=["first bytes", "header", "weights", "directory"])
+def test_a_few_wrong_bytes_anywhere_are_found(elsewhere, place):
+    path = checkpoint(batch_norm=True)
+    torch.save(DigitCNN(batch_norm=True).state_dict(), path)
+    content = bytearray(path.read_bytes())
+    content[place : place + 50] = bytes(255 - byte for byte in content[place : place + 50])
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cnn_batch_norm\.pt does not hold the weights.*git checkout"):
+        load_cnn()

@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_written_is_named(monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tempfile.mkdtemp", refused)
-    with pytest.raises(PermissionError, match=r"cannot write to .*raw"):
+    with pytest.raises(PermissionError, match=r"cannot extract the MNIST archives into .*raw: Permission denied"):
         load_mnist(train=True)
 
 

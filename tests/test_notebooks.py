@@ -31,6 +31,12 @@ def outputs(book):
             yield number, output
 
 
+@pytest.mark.parametrize("name", ["README.md", "data/README.md"])
+def test_no_placeholder_is_left_in_a_readme(name):
+    text = (BOOKS["1_foundations/1_tensors_and_gradients"].parents[2] / name).read_text()
+    assert not re.search(r"TABLE|TIMES|TODO|XXX|@@", text)
+
+
 def test_there_are_twenty():
     assert len(BOOKS) == 20, f"found {len(BOOKS)}: {', '.join(BOOKS)}"
 

@@ -14,7 +14,8 @@ from tools.run import execute, execute_all, report
 
 def test_every_notebook_of_the_course_is_found_in_order():
     found = [title(path) for path in find_notebooks()]
-    assert found == sorted(str(p.relative_to(NOTEBOOKS).with_suffix("")) for p in NOTEBOOKS.rglob("[!.]*.ipynb"))
+    there = (p.relative_to(NOTEBOOKS).with_suffix("") for p in NOTEBOOKS.rglob("*.ipynb"))
+    assert found == sorted(str(p) for p in there if not any(part.startswith(".") for part in p.parts))
     assert found[0] == "1_foundations/1_tensors_and_gradients"
 
 
@@ -68,6 +69,14 @@ def test_a_notebook_that_raises_is_reported_and_the_others_go_on(course, tmp_pat
     assert "a/bad   " in text
     assert "cell [3]\n    # a comment\n    x / y\nZeroDivisionError: division by zero" in text
     assert "a/bad" in capsys.readouterr().err  # the progress bar names what runs
+
+
+def test_a_killed_process_is_reported_and_the_others_go_on(course, tmp_path):
+    kill = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)"
+    paths = [course("a/killed", "x = 1", kill), *(course(f"b/{name}", "x = 1") for name in ("one", "three", "two"))]
+    outcomes = execute_all(paths, {}, tmp_path / "out")
+    assert [outcome.failure is None for outcome in outcomes] == [False, True, True, True]
+    assert "killed" in outcomes[0].failure
 
 
 def test_a_kernel_that_dies_is_reported_with_its_cell(course, tmp_path):

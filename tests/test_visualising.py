@@ -153,6 +153,17 @@ def test_an_unknown_layer_is_refused_with_those_there_are():
         record(untrained(), some_images(1), ["conv1", "conv3"])
 
 
+def test_a_layer_that_was_not_called_is_refused():
+    class Skips(DigitCNN):
+        def forward(self, images):
+            return self.conv1(images)
+
+    with pytest.raises(ValueError, match="got fc2, which it did not call"):
+        record(Skips(), some_images(1), ["conv1", "fc2"])
+    with pytest.raises(ValueError, match=r"write \['relu1'\]"):
+        record(untrained(), some_images(1), "relu1")
+
+
 def test_filters_of_any_convolution():
     layer = nn.Conv2d(6, 4, (3, 5), groups=2)
     assert torch.equal(filters(layer, channel=2), layer.weight[:, 2].detach())

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from tools.notebooks import CELL_TIMEOUT, find_notebooks, one_thread_each, title, write_atomically
 
@@ -47,7 +46,9 @@ def main() -> int:
         try:
             accept(path)
             print(f"accepted {title(path)}", flush=True)
-        except (CellExecutionError, CellTimeoutError, DeadKernelError, OSError) as error:
+        except KeyboardInterrupt:
+            sys.exit(f"interrupted; kept as it was: {title(path)}")
+        except Exception as error:  # whatever it is, this notebook stays as it was and the next one has its turn
             failed += 1
             print(f"kept as it was: {title(path)}\n{error}", file=sys.stderr, flush=True)
     return failed

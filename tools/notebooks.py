@@ -48,14 +48,18 @@ def parse_parameters(path: Path, text: str) -> dict[str, object]:
     known = {name: about["default"] for name, about in inspect_notebook(str(path)).items()}
     listed = f"{title(path)} has the parameters " + ", ".join(f"{name}={value}" for name, value in known.items())
     values = {}
-    for part in shlex.split(text):
+    try:
+        parts = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"cannot read {text!r} ({error}); {listed}") from error
+    for part in parts:
         name, equals, value = part.partition("=")
         if not equals:
             raise ValueError(f"expected name=value, got {part!r}; {listed}")
         if name not in known:
             raise ValueError(f"no parameter {name!r}; {listed}")
-        values[name] = _literal(value)
         default = _literal(known[name])
+        values[name] = value if isinstance(default, str) else _literal(value)
         same_kind = type(values[name]) is type(default) or (isinstance(default, float) and type(values[name]) is int)
         if default is not None and values[name] is not None and not same_kind:
             raise ValueError(f"expected {name} to be of type {type(default).__name__}, got {value}; {listed}")

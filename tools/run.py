@@ -3,8 +3,9 @@
 import argparse
 import sys
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +49,8 @@ def execute(path: Path, parameters: dict[str, object], output: Path, timeout: in
     except (DeadKernelError, CellTimeoutError) as error:
         kind = "the kernel died" if isinstance(error, DeadKernelError) else f"no end within {timeout} s"
         failure = f"{_last_started_cell(output)}\n{kind}"
+    except KeyboardInterrupt:
+        failure = "interrupted"
     except Exception as error:
         # A full disk, a kernel that does not start, a file that is no notebook: the next notebook still runs.
         failure = f"{type(error).__name__}: {error}"
@@ -58,7 +61,7 @@ def _last_started_cell(output: Path) -> str:
     """Return number and source of the code cell at which the execution of `output` stopped."""
     code = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code"]
     started = [number for number, cell in enumerate(code) if cell.metadata["papermill"]["start_time"]]
-    return f"cell [{started[-1] + 1}]\n{_indented(code[started[-1]].source)}"
+    return f"cell [{started[-1] + 1}]\n{_indented(code[started[-1]].source)}" if started else "before the first cell"
 
 
 def _indented(source: str) -> str:
@@ -67,27 +70,37 @@ def _indented(source: str) -> str:
 
 
 def execute_all(paths: list[Path], parameters: dict[str, object], output: Path = BUILD) -> list[Outcome]:
-    """Execute the notebooks, `WORKERS` at a time, under a progress bar that names those now running."""
+    """Execute the notebooks, `WORKERS` at a time, under a progress bar that names those now running.
+
+    Ctrl-C ends the notebooks that run and starts no more; what was finished is still returned.
+    """
     waiting, running, outcomes = list(paths), {}, []
-    with ProcessPoolExecutor(WORKERS) as pool, tqdm(total=len(paths), unit="notebook", mininterval=0) as bar:
+    with ThreadPoolExecutor(WORKERS) as pool, tqdm(total=len(paths), unit="notebook", mininterval=0) as bar:
         while waiting or running:
-            while waiting and len(running) < WORKERS:
-                path = waiting.pop(0)
-                running[pool.submit(execute, path, parameters, output / f"{title(path)}.ipynb")] = path
-            bar.set_postfix_str("now " + ", ".join(title(path) for path in running.values()))
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            try:
+                while waiting and len(running) < WORKERS:
+                    path = waiting.pop(0)
+                    future = pool.submit(_in_its_own_process, path, parameters, output / f"{title(path)}.ipynb")
+                    running[future] = path
+                bar.set_postfix_str("now " + ", ".join(title(path) for path in running.values()))
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+            except KeyboardInterrupt:  # which the running notebooks were sent as well
+                waiting.clear()
+                continue
             for future in done:
-                outcomes.append(_outcome(future, running.pop(future)))
+                del running[future]
+                outcomes.append(future.result())
                 bar.update()
     return sorted(outcomes)
 
 
-def _outcome(future: "Future[Outcome]", path: Path) -> Outcome:
-    """Return what the worker returned, or that the worker itself is gone."""
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return Outcome(title(path), 0.0, "the process that ran it was killed (out of memory?)")
+def _in_its_own_process(path: Path, parameters: dict[str, object], output: Path) -> Outcome:
+    """Execute one notebook in a process of its own, whose death is that of no other."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        try:
+            return process.submit(execute, path, parameters, output).result()
+        except BrokenProcessPool:
+            return Outcome(title(path), 0.0, "the process that ran it was killed (out of memory?)")
 
 
 def report(outcomes: list[Outcome]) -> str:
@@ -122,8 +135,10 @@ def main() -> int:
         one_thread_each()
     outcomes = execute_all(paths, parameters)
     print(report(outcomes))
+    if len(outcomes) < len(paths):
+        print(f"\ninterrupted: {len(paths) - len(outcomes)} notebooks were not started")
     print(f"\nexecuted notebooks are in {BUILD.relative_to(ROOT)}/")
-    return int(any(outcome.failure for outcome in outcomes))
+    return int(len(outcomes) < len(paths) or any(outcome.failure for outcome in outcomes))
 
 
 if __name__ == "__main__":
