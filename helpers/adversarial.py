@@ -16,7 +16,7 @@ from torchvision.transforms.functional import gaussian_blur
 from helpers.cnn import check_images, check_labels, in_mode
 from helpers.show import IMAGE, SIGNED, image_grid
 
-CHUNK = 512  # images at a time; bounds the memory, whatever the number of images
+CHUNK = 64  # images at a time: few enough to stay in a processor's cache, and a bound on the memory
 SIZE = (1, 28, 28)
 
 

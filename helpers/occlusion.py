@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from helpers.cnn import check_images, check_labels, in_mode
 from helpers.show import AMOUNT, IMAGE, STYLE
 
-CHUNK = 512  # occluded images at a time; bounds the memory at about 100 MB, whatever the number of images
+CHUNK = 64  # occluded images at a time: few enough to stay in a processor's cache, and a bound on the memory
 
 
 def occlusion_map(

@@ -79,11 +79,10 @@ def train(
     steps = -(-len(images) // batch_size)  # an epoch; the last batch may be smaller
     measured = {epochs * steps * k // (epochs * evaluations) for k in range(1, epochs * evaluations + 1)}
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=max_lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=max_lr, fused=True)  # fused: one pass over the weights a step
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(epochs * steps))
     history = History([], [], [], [])
-    # channels_last: the convolutions of a processor run about twice as fast on (N, H, W, C) in memory.
-    with _channels_last(model), in_mode(model, training=True), progress_bar(epochs * steps, "training") as bar:
+    with in_mode(model, training=True), progress_bar(epochs * steps, "training") as bar:
         for _ in range(epochs):
             for batch in torch.randperm(len(images), generator=generator).split(batch_size):  # (batch_size,)
                 loss = F.cross_entropy(model(images[batch]), labels[batch], label_smoothing=label_smoothing)
@@ -100,16 +99,6 @@ def train(
                     history.val_accuracy.append((logits.argmax(1) == held_labels).float().mean().item())
                     bar.set_postfix_str(f"validation accuracy {history.val_accuracy[-1]:.2%}")
     return history
-
-
-@contextmanager
-def _channels_last(model: nn.Module) -> Iterator[None]:
-    """Lay the weights out as (out, H, W, in) in memory, and back as they were, also after an exception."""
-    model.to(memory_format=torch.channels_last)
-    try:
-        yield
-    finally:
-        model.to(memory_format=torch.contiguous_format)
 
 
 def one_cycle(steps: int) -> Callable[[int], float]:
