@@ -51,7 +51,7 @@ lock:  ## Resolve pyproject.toml afresh into requirements.lock
 	mv build/lock/new.txt requirements.lock
 
 clean:  ## Remove .venv, build and everything else that was made here
-	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis data/MNIST/raw/*-ubyte data/MNIST/raw/extracting-*
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis
 
 # The environment is made again from nothing when the lock is newer than it, when it is half made, when its python is
 # gone, and when the repository was moved.

@@ -6,16 +6,18 @@ what one becomes does not depend on the others.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from torchvision.transforms.functional import gaussian_blur
 
 from helpers.cnn import check_images, check_labels, in_mode
 from helpers.show import IMAGE, SIGNED, image_grid
+from helpers.training import predict
 
+ROUND = 5  # steps of an attack that may stop early before the network is asked again
 CHUNK = 64  # images at a time: few enough to stay in a processor's cache, and a bound on the memory
 SIZE = (1, 28, 28)
 
@@ -51,6 +53,7 @@ def pgd(
     steps: int,
     random_start: bool = False,
     targeted: bool = False,
+    early_stop: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return the images after `steps` sign steps of size alpha, each projected back into the eps-ball.
@@ -64,6 +67,8 @@ def pgd(
         steps: number of steps, at least 0.
         random_start: begin at a uniformly random point of the ball instead of at the image.
         targeted: as in `fgsm`.
+        early_stop: leave an image alone once it is misclassified (with `targeted`: classified as its label), which
+            is looked at every 5 steps; as many images succeed, in a fraction of the time.
         generator: of the random start, on the images' device.
 
     Returns:
@@ -83,7 +88,7 @@ def pgd(
         start = (images + eps * (2 * noise - 1)).clamp(0, 1)
     sign = -1 if targeted else 1
 
-    def attack(image: Tensor, label: Tensor, begin: Tensor) -> tuple[Tensor, Tensor]:
+    def attack(image: Tensor, label: Tensor, begin: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
         return _ascend(
             lambda x: sign * F.cross_entropy(model(x), label, reduction="none"),
             begin,
@@ -92,7 +97,17 @@ def pgd(
             project=lambda x: (image + (x - image).clamp(-eps, eps)).clamp(0, 1),
         )
 
-    return _by_chunks(model, attack, images, labels, start)[0]
+    if not early_stop:
+        return _by_chunks(model, partial(attack, steps=steps), images, labels, start)[0]
+    result = start.clone()
+    left = torch.arange(len(images), device=images.device)  # those that have not succeeded yet
+    for done in range(0, steps, ROUND):
+        left = left[(predict(model, result[left]).argmax(1) == labels[left]) != targeted]
+        if len(left) == 0:
+            break
+        few_steps = partial(attack, steps=min(ROUND, steps - done))
+        result[left] = _by_chunks(model, few_steps, images[left], labels[left], result[left])[0]
+    return result
 
 
 def fooling_images(
@@ -146,6 +161,9 @@ def fooling_images(
 
     def cost(x: Tensor, target: Tensor, move: list[int]) -> Tensor:
         return _logit(model, x.roll(move, dims=(2, 3)), target) - total_variation * _total_variation(x)
+
+    if blur:
+        from torchvision.transforms.functional import gaussian_blur  # here, since torchvision takes two seconds to load
 
     def project(x: Tensor) -> Tensor:
         smooth = gaussian_blur(x, 2 * round(3 * blur) + 1, blur) if blur else x

@@ -92,8 +92,9 @@ def test_fgsm_is_one_step_of_pgd():
     steps=st.integers(0, 4),
     random_start=st.booleans(),
     targeted=st.booleans(),
+    early_stop=st.booleans(),
 )
-def test_pgd_keeps_its_promises_on_any_input(seed, eps, alpha, steps, random_start, targeted):
+def test_pgd_keeps_its_promises_on_any_input(seed, eps, alpha, steps, random_start, targeted, early_stop):
     images = some_images(3, seed).round(decimals=1)  # with pixels at 0 and 1
     labels = torch.tensor([0, 5, 9])
     generator = torch.Generator().manual_seed(seed)
@@ -106,6 +107,7 @@ def test_pgd_keeps_its_promises_on_any_input(seed, eps, alpha, steps, random_sta
         steps=steps,
         random_start=random_start,
         targeted=targeted,
+        early_stop=early_stop,
         generator=generator,
     )
     assert attacked.shape == images.shape
@@ -136,6 +138,28 @@ def test_eps_zero_is_the_identity(targeted):
     random = {"random_start": True, "generator": torch.Generator().manual_seed(0)}
     assert torch.equal(pgd(untrained(), images, labels, eps=0, alpha=1, steps=3, targeted=targeted, **random), images)
     assert not adversarial_noise(untrained(), images, labels, alpha=1, steps=3, eps=0).any()
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_early_stop_fools_as_many_and_leaves_the_fooled_alone(targeted):
+    model = load_cnn()
+    images, labels = (part[:60] for part in load_mnist(train=False))
+    aims = (labels + 1) % 10 if targeted else labels
+    options = {"eps": 0.15, "alpha": 0.02, "targeted": targeted}
+
+    def succeeded(x):
+        return (model(x).argmax(1) == aims) == targeted
+
+    whole = pgd(model, images, aims, steps=12, **options)
+    early = pgd(model, images, aims, steps=12, early_stop=True, **options)
+    assert 0 < succeeded(whole).sum() < 60
+    assert (succeeded(early) | ~succeeded(whole)).all()
+    after_five = pgd(model, images, aims, steps=5, **options)
+    done = succeeded(after_five)
+    assert done.any()
+    assert torch.allclose(early[done & ~succeeded(images)], after_five[done & ~succeeded(images)], atol=1e-6)
+    failed = ~succeeded(early)  # these have had all the steps
+    assert torch.allclose(early[failed], whole[failed], atol=1e-6)
 
 
 def test_the_generator_decides_the_random_start():
