@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test peers lab accept checkpoints lint lock clean
+.PHONY: help run test peers lab site browser accept checkpoints lint lock clean
 
 help:  ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ peers: build/peers/ready  ## Install what the tests compare the attacks and maps
 
 lab: $(READY)  ## Open JupyterLab at the repository
 	$(BIN)/python -m jupyterlab
+
+site: build/site-env/ready  ## Build the course as a web page into build/site, from the committed outputs
+	@build/site-env/bin/python -m tools.site
+
+browser: $(READY) site  ## Open the web page and JupyterLab in headless Chromium and test them
+	build/site-env/bin/python -m pytest tests/browser
 
 accept: $(READY)  ## Execute NOTEBOOK=... (or all) in place and keep the outputs as the published ones
 	@$(BIN)/python -m tools.accept "$$NOTEBOOK"
@@ -62,6 +68,11 @@ $(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+build/site-env/ready: requirements-site.lock
+	$(PYTHON) -m venv --clear build/site-env
+	build/site-env/bin/python -m pip install --disable-pip-version-check --quiet --requirement requirements-site.lock
 	@touch $@
 
 build/peers/ready: requirements-peers.lock $(READY)

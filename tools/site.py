@@ -1,0 +1,122 @@
+"""Build the web page from README.md and the committed notebooks: what `make site` runs in build/site-env."""
+
+import json
+import os
+import re
+import shutil
+import sys
+import tomllib
+from base64 import b64decode
+from pathlib import Path
+
+from sphinx.cmd.build import build_main
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ROOT / "build" / "site-src"
+SITE = ROOT / "build" / "site"
+# For each part of the course the notebook and the number of the figure that stand for it on the first page.
+PICTURES = {
+    "1 Foundations": ("1_foundations/1_tensors_and_gradients", 3),
+    "2 An MNIST CNN": ("2_mnist_cnn/2_predictions", 3),
+    "3 Visualising it": ("3_visualising/4_occlusion", 2),
+    "4 Fooling it": ("4_adversarial/1_non_targeted_images", 3),
+}
+
+
+def repository() -> str:
+    """Return the course's public address, or a placeholder that nobody takes for one."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project.get("urls", {}).get("repository", "https://github.com/OWNER/REPOSITORY")
+
+
+def without_badges(text: str) -> str:
+    """Return the Markdown without its lines of badges, which are pictures from elsewhere."""
+    return re.sub(r"^\[!\[.*\n?", "", text, flags=re.MULTILINE)
+
+
+def figures(cell: dict) -> list[dict]:
+    """Return those of the cell's stored outputs that are figures."""
+    return [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+
+
+def lay_out_notebook(path: Path, to: Path) -> None:
+    """Copy a notebook: contents lead to the page's own, the set-up cell is folded, figures keep their texts.
+
+    Raises:
+        ValueError: a cell has several figures; MyST-NB knows one text a cell.
+    """
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            text = without_badges(text).replace("](../../README.md)", "](../../index.md)")
+            cell["source"] = re.sub(r"\]\(\.\./\.\./((?!index\.md).+?)\)", rf"]({repository()}/blob/main/\1)", text)
+        if drawn := figures(cell):
+            if len(drawn) > 1:
+                raise ValueError(f"{path.relative_to(ROOT)}: give each figure a cell of its own\n{text}")
+            cell["metadata"]["mystnb"] = {"image": {"alt": drawn[0]["metadata"]["image/png"]["alt"]}}
+    set_up = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    set_up["metadata"].setdefault("tags", []).append("hide-input")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_text(json.dumps(notebook), encoding="utf-8")
+
+
+def figure(path: Path, number: int) -> tuple[bytes, str]:
+    """Return the notebook's stored figure of that number, counted from 1, as a PNG, and its text."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    chosen = [drawn for cell in cells for drawn in figures(cell)][number - 1]
+    return b64decode("".join(chosen["data"]["image/png"])), chosen["metadata"]["image/png"]["alt"]
+
+
+def first_page_parts(readme: str) -> str:
+    """Return the README's table of notebooks, one part after another with its picture, and the table of contents.
+
+    Raises:
+        ValueError: the README's table and the notebooks, or the parts and their pictures, are not the same.
+    """
+    page, linked = [], []
+    table = readme.partition("## The notebooks")[2].partition("\n## ")[0]
+    for part, rows in re.findall(r"^\| \*\*(.+?)\*\* \|.*\n((?:\| \[.*\n?)+)", table, re.MULTILINE):
+        notebooks = re.findall(r"^\| \[`?.+?`?\]\((notebooks/.+?)\) \| (.+?) \|", rows, re.MULTILINE)
+        linked += [target for target, _ in notebooks]
+        title, number = PICTURES[part]
+        picture, text = figure(ROOT / "notebooks" / f"{title}.ipynb", number)
+        (SOURCES / f"part-{part[0]}.png").write_bytes(picture)
+        page += [f"### {part}", "", f"![{text}](part-{part[0]}.png)", ""]
+        page += ["| notebook | the question it answers |", "|---|---|"]
+        page += [f"| [](/{target}) | {question} |" for target, question in notebooks]
+        page += ["", "```{toctree}", ":hidden:", f":caption: {part}", ""]
+        page += [target.removesuffix(".ipynb") for target, _ in notebooks] + ["```", ""]
+    there = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("notebooks/[0-9]*/*.ipynb"))
+    if linked != there:
+        raise ValueError(f"README.md's table and the notebooks differ: {sorted(set(linked) ^ set(there))}")
+    return "\n".join(page)
+
+
+def lay_out() -> None:
+    """Write all that Sphinx reads into build/site-src."""
+    shutil.rmtree(SOURCES, ignore_errors=True)
+    shutil.copytree(ROOT / "site", SOURCES)
+    (SOURCES / ".github").mkdir()
+    shutil.copy(ROOT / ".github" / "cover.png", SOURCES / ".github")
+    readme = without_badges((ROOT / "README.md").read_text(encoding="utf-8"))
+    introduction = readme.partition("\n")[2].partition("\n## ")[0]
+    (SOURCES / "introduction.md").write_text(introduction, encoding="utf-8")
+    (SOURCES / "parts.md").write_text(first_page_parts(readme), encoding="utf-8")
+    for path in ROOT.glob("notebooks/[0-9]*/*.ipynb"):
+        lay_out_notebook(path, SOURCES / path.relative_to(ROOT))
+
+
+def main() -> int:
+    """Build the whole page afresh; any warning of Sphinx is a failure."""
+    lay_out()
+    shutil.rmtree(SITE, ignore_errors=True)
+    os.environ["COURSE_REPOSITORY"] = repository()
+    status = build_main(["-q", "-W", "--keep-going", "-d", str(ROOT / "build/site-doctrees"), str(SOURCES), str(SITE)])
+    if not status:
+        print(f"open {(SITE / 'index.html').relative_to(ROOT)}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
