@@ -1,7 +1,9 @@
 """What all figures of the course share: one style, pixel-exact image grids, and alt text."""
 
+import os
+import sys
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 
 import matplotlib.pyplot as plt
@@ -50,6 +52,32 @@ def show_figure(figure: Figure, alt: str) -> None:
     content = {"image/png": b64encode(light.getvalue()).decode(), "text/plain": repr(figure)}
     display(content, raw=True, metadata={"image/png": {"alt": alt}})
     plt.close(figure)
+
+
+def sliders(draw: Callable[..., Figure], alt: str, **ranges: tuple[float, float, float, float]) -> None:
+    """Redraw a figure as the reader moves sliders, where there is a reader; elsewhere do nothing.
+
+    A notebook that is executed without a front end (by papermill, nbval or nbconvert) shows and stores nothing here, so
+    put a fixed figure beside it.
+
+    Args:
+        draw: returns the figure for numbers given by name, as in `ranges`.
+        alt: as in `show_figure`.
+        ranges: for each number its first, lowest and highest value and the step, whole ones for whole numbers.
+
+    Raises:
+        ImportError: there is a reader but no ipywidgets.
+    """
+    # A front end's server names its session; Colab and VS Code are known by their own marks.
+    if not ("JPY_SESSION_NAME" in os.environ or "google.colab" in sys.modules or "VSCODE_PID" in os.environ):
+        return
+    from ipywidgets import FloatSlider, IntSlider, interact
+
+    controls = {}
+    for name, (first, low, high, step) in ranges.items():
+        kind = IntSlider if all(isinstance(number, int) for number in ranges[name]) else FloatSlider
+        controls[name] = kind(value=first, min=low, max=high, step=step, continuous_update=False)
+    interact(lambda **values: show_figure(draw(**values), alt), **controls)
 
 
 def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (6, 3.5), **shared: bool):

@@ -1,5 +1,6 @@
 """Figures: one scale, whole pixels, a text for those who cannot see them."""
 
+import sys
 from base64 import b64decode
 from io import BytesIO
 
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from helpers import show
-from helpers.show import SIGNED, image_grid, show_figure, subplots
+from helpers.show import SIGNED, image_grid, show_figure, sliders, subplots
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +94,29 @@ def test_the_style_ends_with_the_figure():
     subplots(1, 2, size=(5, 2), sharey=True)
     image_grid(torch.zeros(1, 2, 2))
     assert dict(plt.rcParams) == before
+
+
+def test_sliders_show_nothing_where_nobody_can_move_them(monkeypatch, capsys):
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    monkeypatch.delenv("VSCODE_PID", raising=False)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)  # not even imported
+    sliders(lambda row: pytest.fail("drawn"), "a figure", row=(0, 0, 5, 1))
+    assert capsys.readouterr().out == ""
+
+
+def test_moving_a_slider_draws_again(monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "a notebook")
+    made, drawn, shown = [], [], []
+    monkeypatch.setattr("ipywidgets.widgets.interaction.display", made.append)
+    monkeypatch.setattr(show, "show_figure", lambda figure, alt: shown.append((figure, alt)))
+    sliders(
+        lambda row, size: drawn.append((row, size)) or "figure", "a text", row=(3, 2, 5, 1), size=(0.5, 0.5, 1.5, 0.25)
+    )
+    row, size = next(widget for widget in made if hasattr(widget, "children")).children[:2]
+    assert drawn == [(3, 0.5)]
+    row.value = 4
+    size.value = 1.25
+    assert drawn[1:] == [(4, 0.5), (4, 1.25)]
+    assert shown == [("figure", "a text")] * 3
+    row.value = 9  # beyond the range
+    assert drawn[-1] == (5, 1.25)
