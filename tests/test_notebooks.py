@@ -2,26 +2,38 @@
 
 import ast
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from functools import cache
 
 import nbformat
 import pytest
 
-from tools.notebooks import find_notebooks, title
+from tools.notebooks import NOTEBOOKS, ROOT, find_notebooks, title
 
 BOOKS = {title(path): path for path in find_notebooks()}
-MEND = "run `make accept NOTEBOOK={}` after mending the source"
-NOISE = re.compile(r"at 0x[0-9a-f]{6,}|\d+it/s|\d+%\|")
+NOISE = re.compile(r"at 0x[0-9a-f]{6,}|\d+it/s|\d+%\||Wall time|CPU times|\d+:\d\d<\d+:\d\d")
+MAKERS = {"print": "stdout", "show_figure": "image/png"}  # what code calls, and what is then stored
 
 
-@pytest.fixture(params=BOOKS, scope="module")
-def book(request):
-    """A notebook with its name, for one test after another."""
-    notebook = nbformat.read(BOOKS[request.param], as_version=4)
-    notebook.name = request.param
+@cache
+def read(name):
+    """Return a notebook; its code cells counted from 1 are `code`, its Markdown is `prose`."""
+    notebook = nbformat.read(BOOKS[name], as_version=4)
+    notebook.name = name
     notebook.code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     notebook.prose = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     return notebook
+
+
+@pytest.fixture(params=BOOKS)
+def book(request):
+    """A notebook with its name, for one test after another."""
+    return read(request.param)
+
+
+def mend(book, number, wrong):
+    """Return what is said of a cell: which one, what is wrong, and the command that writes its outputs anew."""
+    return f"{book.name} cell [{number}]: {wrong}; mend its source if need be, then `make accept NOTEBOOK={book.name}`"
 
 
 def outputs(book):
@@ -31,10 +43,18 @@ def outputs(book):
             yield number, output
 
 
+def calls(tree: ast.AST) -> Iterator[str]:
+    """Yield the names of the functions that a cell calls in any case: not only in a function or after an `if`."""
+    for child in ast.iter_child_nodes(tree):
+        if not isinstance(child, ast.FunctionDef | ast.ClassDef | ast.Lambda | ast.If | ast.IfExp):
+            if isinstance(child, ast.Call) and isinstance(child.func, ast.Name):
+                yield child.func.id
+            yield from calls(child)
+
+
 @pytest.mark.parametrize("name", ["README.md", "data/README.md"])
 def test_no_placeholder_is_left_in_a_readme(name):
-    text = (BOOKS["1_foundations/1_tensors_and_gradients"].parents[2] / name).read_text()
-    assert not re.search(r"TABLE|TIMES|TODO|XXX|@@", text)
+    assert not re.search(r"TABLE|TIMES|TODO|XXX|@@", (ROOT / name).read_text())
 
 
 def test_there_are_twenty():
@@ -42,48 +62,78 @@ def test_there_are_twenty():
 
 
 def test_it_was_executed_from_top_to_bottom(book):
-    counts = [cell.execution_count for cell in book.code]
-    assert counts == list(range(1, len(counts) + 1)), MEND.format(book.name)
+    for number, cell in enumerate(book.code, 1):
+        count = cell.execution_count
+        assert count == number, mend(book, number, f"stored as [{count or ' '}], not executed from top to bottom")
+
+
+def test_what_its_code_makes_is_stored(book):
+    for number, cell in enumerate(book.code, 1):
+        stored = [output.get("name") or list(output.get("data", {})) for output in cell.outputs]
+        called = list(calls(ast.parse(cell.source)))
+        for function, kind in MAKERS.items():
+            needed = min(called.count(function), 1) if kind == "stdout" else called.count(function)
+            found = sum(kind in kinds for kinds in stored)
+            assert found >= needed, mend(book, number, f"{needed} × {function}(...), but {found} × {kind} stored")
 
 
 def test_outputs_are_clean(book):
     for number, output in outputs(book):
-        where = f"{book.name} cell [{number}]; " + MEND.format(book.name)
-        assert output.output_type != "error", f"a stored {output.get('ename')}: {where}"
-        assert output.get("name") != "stderr", f"a stored warning: {where}"
         texts = [output.get("text", ""), output.get("data", {}).get("text/plain", "")]
-        assert not any(NOISE.search(text) for text in texts), f"an address or a progress bar: {where}"
-        assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {}), f"a widget: {where}"
+        noise = next((found[0] for found in map(NOISE.search, texts) if found), None)
+        assert output.output_type != "error", mend(book, number, f"a stored {output.get('ename')}")
+        assert output.get("name") != "stderr", mend(book, number, "a stored warning")
+        assert noise is None, mend(book, number, f"an address, a time or a progress bar is stored: {noise}")
+        widget = "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+        assert not widget, mend(book, number, "a widget is stored")
 
 
 def test_every_figure_has_a_text(book):
     for number, output in outputs(book):
         if "image/png" in output.get("data", {}):
             alt = output.metadata.get("image/png", {}).get("alt", "")
-            assert len(alt) > 20, f"{book.name} cell [{number}]: show it with show_figure(figure, alt=...)"
+            said = "a figure without a text for those who cannot see it: show_figure(figure, alt=...)"
+            assert len(alt) > 20, mend(book, number, said)
 
 
 def test_metadata_is_only_what_is_needed(book):
-    assert set(book.metadata) == {"kernelspec", "language_info"}, MEND.format(book.name)
-    assert {key for cell in book.cells for key in cell.metadata} <= {"tags"}, MEND.format(book.name)
+    extra = set(book.metadata) - {"kernelspec", "language_info"}
+    assert not extra, f"{book.name} stores {sorted(extra)}; `make accept NOTEBOOK={book.name}` removes them"
+    for number, cell in enumerate(book.code, 1):
+        extra = set(cell.metadata) - {"tags"}
+        assert not extra, mend(book, number, f"metadata {sorted(extra)} (a timing, papermill's, an editor's) stored")
+
+
+def test_tags_are_known(book):
+    for number, cell in enumerate(book.code, 1):
+        for tag in cell.metadata.get("tags", []):
+            known = re.fullmatch(r"parameters|nbval-ignore-output|timing|rtol=(0|[01]?\.\d+|\d+e-\d+)", tag)
+            assert known, f"{book.name} cell [{number}]: nothing reads the tag {tag!r}; see tools/regression.py"
 
 
 def test_it_has_one_parameters_cell_of_literals(book):
-    (cell,) = [cell for cell in book.code if "parameters" in cell.metadata.get("tags", [])]
-    for line in ast.parse(cell.source).body:
-        assert isinstance(line, ast.Assign), f"{book.name}: `{ast.unparse(line)}` is no assignment"
-        ast.literal_eval(line.value)
+    tagged = [number for number, cell in enumerate(book.code, 1) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1, f"{book.name}: the cells {tagged} have the tag parameters, expected one"
+    for line in ast.parse(book.code[tagged[0] - 1].source).body:
+        where = f"{book.name} cell [{tagged[0]}]: `{ast.unparse(line)}`"
+        assert isinstance(line, ast.Assign), f"{where} is no assignment"
+        try:
+            ast.literal_eval(line.value)
+        except ValueError:
+            pytest.fail(f"{where} is no literal, so it stays as it is when `make run` hands over a parameter")
 
 
 def test_the_set_up_cell_is_the_same_in_all(book):
-    first = nbformat.read(BOOKS["1_foundations/1_tensors_and_gradients"], as_version=4)
-    assert book.code[0].source == next(cell.source for cell in first.cells if cell.cell_type == "code")
+    first = next(iter(BOOKS))
+    assert book.code[0].source == read(first).code[0].source, f"{book.name} cell [1] is not that of {first}: copy it"
 
 
 def test_it_begins_with_a_title_and_asserts_something(book):
     folder, name = (part.split("_")[0] for part in book.name.split("/"))
-    assert book.cells[0].source.startswith(f"# {folder}.{name} ")
-    assert any("assert" in cell.source for cell in book.code)
+    assert book.cells[0].source.startswith(f"# {folder}.{name} "), (
+        f"{book.name}: its title is not # {folder}.{name} ..."
+    )
+    assert any("assert" in cell.source for cell in book.code), f"{book.name}: nothing is asserted"
 
 
 def test_no_placeholder_is_left(book):
@@ -103,23 +153,28 @@ def test_previous_and_next_are_its_neighbours(book):
     names = list(BOOKS)
     at = names.index(book.name)
     here = BOOKS[book.name].parent
-    linked = {
-        (here / target).resolve() for target in re.findall(r"\]\((?!https?:)([^)\s]+\.ipynb)\)", book.cells[-1].source)
-    }
-    expected = {BOOKS[names[i]] for i in (at - 1, at + 1) if 0 <= i < len(names)}
-    assert linked == expected, f"{book.name}: the last cell links to {sorted(map(str, linked))}"
+    links = re.findall(r"\]\((?!https?:)([^)\s]+\.ipynb)\)", book.cells[-1].source)
+    linked = sorted(title((here / link).resolve()) for link in links)
+    expected = sorted(names[i] for i in (at - 1, at + 1) if 0 <= i < len(names))
+    assert linked == expected, f"{book.name}: the last cell links to {linked}, its neighbours are {expected}"
 
 
 def test_it_is_light(book):
-    assert BOOKS[book.name].stat().st_size <= 400_000, f"{book.name}: over 400 kB"
+    size = BOOKS[book.name].stat().st_size
+    assert size <= 400_000, f"{book.name}: {size / 1000:.0f} kB, over 400; draw fewer or smaller images"
 
 
 @pytest.mark.parametrize("folder", ["helpers", "tools"])
 def test_imports_run_one_way(folder):
     above = {"data": set(), "cnn": {"data"}, "training": {"cnn", "data"}, "show": set()}
     rest = {"show", "cnn", "training", "data"}
-    for path in Path(BOOKS["1_foundations/1_tensors_and_gradients"]).parents[2].glob(f"{folder}/*.py"):
+    for path in (ROOT / folder).glob("*.py"):
         imported = set(re.findall(r"^from helpers\.(\w+) import", path.read_text(), re.MULTILINE))
         if folder == "helpers":
             assert imported <= above.get(path.stem, rest), f"{path.name} imports {imported}"
         assert "from tests" not in path.read_text()
+
+
+def test_every_notebook_is_in_a_folder_of_the_course():
+    there = {path for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
+    assert there == set(BOOKS.values()), "a notebook that is not at notebooks/<folder>/<name>.ipynb is never executed"

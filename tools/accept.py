@@ -1,6 +1,7 @@
-"""Execute notebooks and keep their outputs as the published ones: what `make accept` runs."""
+"""Execute notebooks and keep their outputs as the published ones, showing what changes: what `make accept` runs."""
 
 import argparse
+import copy
 import sys
 from pathlib import Path
 
@@ -8,11 +9,20 @@ import nbformat
 from nbclient import NotebookClient
 
 from tools.notebooks import CELL_TIMEOUT, find_notebooks, one_thread_each, title, write_atomically
+from tools.outputs import describe
+from tools.regression import EXACT, changes
 
 
-def accept(path: Path) -> None:
-    """Execute the notebook and write it back with its new outputs; one that fails stays as it was."""
-    notebook = nbformat.read(path, as_version=4)
+def accept(path: Path) -> str:
+    """Execute the notebook and write it back with its new outputs; one that fails stays as it was.
+
+    Returns:
+        What changed, a few lines for each line of text and each figure, whose pictures are in `build/diff`; or
+        "unchanged", and then nothing was written.
+    """
+    before = path.read_text("utf-8")
+    notebook = nbformat.reads(before, as_version=4)
+    published = copy.deepcopy(notebook)
     NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
@@ -28,7 +38,22 @@ def accept(path: Path) -> None:
     for cell in notebook.cells:
         cell.metadata = {"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {}
     nbformat.validate(notebook)
+    if nbformat.writes(notebook) + "\n" == before:
+        return "unchanged"
+    shown = difference(published, notebook, title(path))
     write_atomically(notebook, path)
+    return shown
+
+
+def difference(published: nbformat.NotebookNode, notebook: nbformat.NotebookNode, name: str) -> str:
+    """Return how the outputs of two executions of the same cells differ, to the last character and pixel."""
+    shown = []
+    pairs = [pair for pair in zip(published.cells, notebook.cells, strict=True) if pair[0].cell_type == "code"]
+    for number, (old, new) in enumerate(pairs, 1):
+        found = [describe(change, name, number) for change in changes(old.outputs, new.outputs, EXACT)]
+        if found:
+            shown.append(f"\ncell [{number}]\n" + "\n".join(found))
+    return "".join(shown) or "the outputs are the same, numbers of cells or metadata are not"
 
 
 def main() -> int:
@@ -44,8 +69,8 @@ def main() -> int:
         sys.exit(f"make accept: {error}")
     for path in paths:
         try:
-            accept(path)
-            print(f"accepted {title(path)}", flush=True)
+            said = accept(path)
+            print(f"accepted {title(path)}: {said}", flush=True)
         except KeyboardInterrupt:
             sys.exit(f"interrupted; kept as it was: {title(path)}")
         except Exception as error:  # whatever it is, this notebook stays as it was and the next one has its turn

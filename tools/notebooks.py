@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -38,32 +39,62 @@ def title(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
 
 
+def trains(path: Path) -> bool:
+    """Return whether the notebook trains a network, which takes longer than anything else."""
+    return bool(re.search(r"helpers\.training import .*\btrain\b", path.read_text("utf-8")))
+
+
+def heaviest_first(paths: list[Path]) -> list[Path]:
+    """Return the notebooks, those that train a network before all others, so that none of them is left to the end."""
+    return sorted(paths, key=lambda path: not trains(path))
+
+
 def parse_parameters(path: Path, text: str) -> dict[str, object]:
     """Read `epochs=1 seed=3` as values for the notebook's `parameters` cell.
 
     Raises:
-        ValueError: not of the form name=value, a name that the notebook does not have, or a value of another
-            kind than the default; the message lists the notebook's parameters.
+        ValueError: not of the form name=value, or what `check_parameters` raises; the message lists the
+            notebook's parameters.
     """
-    known = {name: about["default"] for name, about in inspect_notebook(str(path)).items()}
-    listed = f"{title(path)} has the parameters " + ", ".join(f"{name}={value}" for name, value in known.items())
-    values = {}
+    known = _parameters(path)
     try:
-        parts = shlex.split(text)
+        parts = [part.partition("=") for part in shlex.split(text)]
     except ValueError as error:
-        raise ValueError(f"cannot read {text!r} ({error}); {listed}") from error
-    for part in parts:
-        name, equals, value = part.partition("=")
+        raise ValueError(f"cannot read {text!r} ({error}); {_listed(path, known)}") from error
+    for name, equals, _ in parts:
         if not equals:
-            raise ValueError(f"expected name=value, got {part!r}; {listed}")
-        if name not in known:
-            raise ValueError(f"no parameter {name!r}; {listed}")
-        default = _literal(known[name])
-        values[name] = value if isinstance(default, str) else _literal(value)
-        same_kind = type(values[name]) is type(default) or (isinstance(default, float) and type(values[name]) is int)
-        if default is not None and values[name] is not None and not same_kind:
-            raise ValueError(f"expected {name} to be of type {type(default).__name__}, got {value}; {listed}")
+            raise ValueError(f"expected name=value, got {name!r}; {_listed(path, known)}")
+    values = {name: value if isinstance(known.get(name), str) else _literal(value) for name, _, value in parts}
+    check_parameters(path, values)
     return values
+
+
+def check_parameters(path: Path, values: dict[str, object]) -> None:
+    """Check values for the notebook's `parameters` cell.
+
+    Raises:
+        ValueError: a name that the notebook does not have, or a value of another kind than the default; the message
+            lists the notebook's parameters.
+    """
+    known = _parameters(path)
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"no parameter {name!r}; {_listed(path, known)}")
+        default = known[name]
+        same_kind = type(value) is type(default) or (isinstance(default, float) and type(value) is int)
+        if default is not None and value is not None and not same_kind:
+            kind = type(default).__name__
+            raise ValueError(f"expected {name} to be of type {kind}, got {value}; {_listed(path, known)}")
+
+
+def _parameters(path: Path) -> dict[str, object]:
+    """Return the notebook's parameters and their defaults."""
+    return {name: _literal(about["default"]) for name, about in inspect_notebook(str(path)).items()}
+
+
+def _listed(path: Path, known: dict[str, object]) -> str:
+    """Return the parameters as a message lists them."""
+    return f"{title(path)} has the parameters " + ", ".join(f"{name}={value!r}" for name, value in known.items())
 
 
 def _literal(text: str) -> object:
@@ -75,9 +106,9 @@ def _literal(text: str) -> object:
 
 
 def one_thread_each() -> None:
-    """Give every kernel that this process starts from now on one thread, as when notebooks run in parallel."""
+    """Give every kernel that this process starts from now on one thread, unless the environment says how many."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"
+        os.environ.setdefault(name, "1")
 
 
 def write_atomically(notebook: nbformat.NotebookNode, path: Path) -> None:

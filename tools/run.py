@@ -15,7 +15,16 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
-from tools.notebooks import CELL_TIMEOUT, ROOT, WORKERS, find_notebooks, one_thread_each, parse_parameters, title
+from tools.notebooks import (
+    CELL_TIMEOUT,
+    ROOT,
+    WORKERS,
+    find_notebooks,
+    heaviest_first,
+    one_thread_each,
+    parse_parameters,
+    title,
+)
 
 BUILD = ROOT / "build" / "notebooks"
 
@@ -45,7 +54,7 @@ def execute(path: Path, parameters: dict[str, object], output: Path, timeout: in
             extra_arguments=["--log-level=ERROR"],  # of the kernel, which else warns of its own loopback connection
         )
     except PapermillExecutionError as error:
-        failure = f"cell [{error.exec_count}]\n{_indented(error.source)}\n{error.ename}: {error.evalue}"
+        failure = f"{_last_started_cell(output)}\n{error.ename}: {error.evalue}"
     except (DeadKernelError, CellTimeoutError) as error:
         kind = "the kernel died" if isinstance(error, DeadKernelError) else f"no end within {timeout} s"
         failure = f"{_last_started_cell(output)}\n{kind}"
@@ -58,10 +67,17 @@ def execute(path: Path, parameters: dict[str, object], output: Path, timeout: in
 
 
 def _last_started_cell(output: Path) -> str:
-    """Return number and source of the code cell at which the execution of `output` stopped."""
-    code = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code"]
-    started = [number for number, cell in enumerate(code) if cell.metadata["papermill"]["start_time"]]
-    return f"cell [{started[-1] + 1}]\n{_indented(code[started[-1]].source)}" if started else "before the first cell"
+    """Return number and source of the code cell at which the execution of `output` stopped.
+
+    The cell in which papermill hands over parameters has the number of the cell that it follows, so that all others
+    have the numbers they have in the notebook.
+    """
+    number, where = 0, "before the first cell"
+    for cell in nbformat.read(output, as_version=4).cells:
+        if cell.cell_type == "code" and cell.metadata["papermill"]["start_time"]:
+            number += "injected-parameters" not in cell.metadata["tags"]
+            where = f"cell [{number}]\n{_indented(cell.source)}"
+    return where
 
 
 def _indented(source: str) -> str:
@@ -74,7 +90,7 @@ def execute_all(paths: list[Path], parameters: dict[str, object], output: Path =
 
     Ctrl-C ends the notebooks that run and starts no more; what was finished is still returned.
     """
-    waiting, running, outcomes = list(paths), {}, []
+    waiting, running, outcomes = heaviest_first(paths), {}, []
     with ThreadPoolExecutor(WORKERS) as pool, tqdm(total=len(paths), unit="notebook", mininterval=0) as bar:
         while waiting or running:
             try:

@@ -1,0 +1,175 @@
+"""The comparison of outputs: what counts as the same, what does not, and what is said of it."""
+
+import base64
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nbformat.v4 import new_output
+from nbval.plugin import IPyNbCell, IPyNbFile
+from PIL import Image
+
+import tools.outputs
+import tools.regression
+from tools.outputs import Change, describe, figure_error, parts
+from tools.regression import EXACT, NUMBER, changes, relative_error
+
+
+def text(content, name="stdout"):
+    """A stream output."""
+    return new_output("stream", name=name, text=content)
+
+
+def figure(pixels, alt="a picture"):
+    """A stored figure of (H, W) or (H, W, 3) values in 0..255."""
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(file, "png")
+    data = {"image/png": base64.b64encode(file.getvalue()).decode()}
+    return new_output("display_data", data=data, metadata={"image/png": {"alt": alt}})
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual"),
+    [
+        ("loss 0.1239999", "loss 0.1240001"),
+        ("loss 0.1000", "loss 0.1009"),
+        ("loss  9.99 |", "loss 10.01 |"),
+        ("1,234.5 of 10", "1,236.5 of 10"),
+        ("p = 2.49e-06", "p = 2.50e-06"),
+        ("1e-07", "1.005e-07"),
+        ("gain −0.500", "gain −0.501"),
+        ("-0.00", "0.00"),
+        ("97.96%", "97.90%"),
+        ("[0.1000, nan, inf]", "[0.1001, nan, inf]"),
+        ("0.5x and (0.25)", "0.501x and (0.251)"),
+    ],
+)
+def test_floats_within_one_percent_are_the_same(expected, actual):
+    assert relative_error(expected, actual) <= 0.01
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual"),
+    [
+        ("loss 0.100", "loss 0.103"),
+        ("loss 0.12", "loss 0.13"),
+        ("93 of 10,000", "94 of 10,000"),
+        ("10,000 images", "10,001 images"),
+        ("1.0", "1"),
+        ("nan", "0.5"),
+        ("nan", "inf"),
+        ("inf", "-inf"),
+        ("+0.5", "-0.5"),
+        ("0.00", "0.01"),
+        ("torch 2.14.1", "torch 2.14.2"),
+        ("conv1", "conv2"),
+        ("0.5 s", "0.5 t"),
+        ("two words", "two  words"),
+        ("a 0.5", "a 0.5 0.5"),
+        ("0.5.", "0.5"),
+        ("1e-07", "1e-08"),
+        ("it is 5. Then", "it is 6. Then"),
+    ],
+)
+def test_anything_else_is_a_difference(expected, actual):
+    assert relative_error(expected, actual) > 0.01
+
+
+def test_the_error_is_relative_to_what_was_published():
+    assert relative_error("a 2.0 b 1,000.0", "a 2.5 b 1,100.0") == pytest.approx(0.25)
+    assert relative_error("0.0", "0.1") == math.inf
+
+
+def test_where_a_tag_allows_more_integers_are_numbers():
+    assert relative_error("93 of 10,000", "90 of 10,000", NUMBER) == pytest.approx(3 / 93)
+    assert list(changes([text("93 wrong")], [text("90 wrong")], rtol=0.05)) == []
+    assert [c.error for c in changes([text("93 wrong")], [text("90 wrong")])] == [math.inf]
+    assert list(changes([text("conv1 93")], [text("conv2 93")], rtol=0.5)) != []
+
+
+def test_a_tolerance_of_nought_compares_values_and_exact_compares_characters():
+    assert list(changes([text("0.10")], [text("0.1")], rtol=0)) == []
+    assert list(changes([text("0.1000000")], [text("0.1000001")], rtol=0)) != []
+    assert list(changes([text("0.10")], [text("0.1")], EXACT)) == [Change("stdout", "0.10", "0.1", 0.0)]
+
+
+def test_the_first_change_names_its_line():
+    old, new = [text("a 1\nb 0.50\nc 2\n")], [text("a 1\nb 0.60\nc 3\n")]
+    assert list(changes(old, new)) == [
+        Change("stdout", "b 0.50", "b 0.60", pytest.approx(0.2)),
+        Change("stdout", "c 2", "c 3", math.inf),
+    ]
+    assert describe(next(changes(old, new)), "a/one", 3).splitlines() == [
+        "  expected        b 0.50",
+        "  actual          b 0.60",
+        "  relative error  0.2",
+    ]
+
+
+def test_a_line_that_was_added_does_not_change_those_after_it():
+    assert list(changes([text("a\nb\nc\n")], [text("a\nnew\nb\nc\n")])) == [Change("stdout", None, "new", math.inf)]
+
+
+@pytest.mark.parametrize(("old", "new"), [([], [text("a")]), ([text("a")], []), ([text("a")], [text("a", "stderr")])])
+def test_outputs_that_come_or_go_are_changes(old, new):
+    assert [change.kind for change in changes(old, new)] == ["output"]
+
+
+def test_texts_are_joined_and_what_was_wiped_is_left_out():
+    bar = [text("\r 50%"), text("\r100%"), text("\r     \r")]
+    assert parts(bar) == []
+    assert parts([*bar, text("done\n"), text("twice\n")]) == [("stdout", "done\ntwice\n")]
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "bar"}
+    assert parts([new_output("display_data", data=widget)]) == []
+    assert parts([new_output("error", ename="ValueError", evalue="no")]) == [("error", "ValueError: no")]
+
+
+def test_the_text_of_a_figure_is_compared():
+    white = np.full((40, 40), 255)
+    assert [c.kind for c in changes([figure(white, "one")], [figure(white, "two")])] == ["alt text"]
+
+
+def test_one_changed_letter_counts_however_large_the_figure():
+    small, large = np.full((64, 64, 3), 255), np.full((960, 960, 3), 255)
+    errors = []
+    for white in (small, large):
+        letter = white.copy()
+        letter[10:17, 10:13] = 0
+        errors.append(figure_error(figure(white).data["image/png"], figure(letter).data["image/png"]))
+    assert errors[0] == errors[1] == pytest.approx(255 * math.sqrt(21 / 1024))
+    assert errors[0] > tools.regression.RMS
+
+
+def test_noise_is_no_change_unless_pixels_must_be_exact():
+    paper = np.full((50, 70), 200)
+    noisy = paper.copy()
+    noisy[20:30, 20:30] += 1
+    assert list(changes([figure(paper)], [figure(noisy)])) == []
+    assert [change.kind for change in changes([figure(paper)], [figure(noisy)], EXACT)] == ["image/png"]
+
+
+def test_pictures_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(tools.outputs, "ROOT", tmp_path)
+    monkeypatch.setattr(tools.outputs, "DIFF", tmp_path / "build" / "diff")
+    old, new = np.full((40, 40), 255), np.full((40, 50), 255)
+    new[5, 5] = 0
+    (change,) = changes([figure(old)], [figure(new)])
+    said = describe(change, "a/one", 4)
+    assert "another size" in said
+    assert "build/diff/a/one/cell-4-{expected,actual,difference}.png" in said
+    kept = {path.name: np.asarray(Image.open(path)) for path in (tmp_path / "build/diff/a/one").iterdir()}
+    assert kept["cell-4-expected.png"].shape == (40, 40, 3)
+    assert kept["cell-4-actual.png"].shape == (40, 50, 3)
+    assert kept["cell-4-difference.png"].sum() == 255 * 3 * (40 * 40 - 1)
+
+
+def test_the_names_of_nbval_are_there():
+    assert {"collect", "setup", "kernel"} <= set(dir(IPyNbFile))
+    assert {"compare_outputs", "repr_failure", "reportinfo", "runtest", "from_parent"} <= set(dir(IPyNbCell))
+    assert issubclass(tools.regression.Cell, IPyNbCell)
+
+
+def test_the_plug_in_is_short():
+    assert Path(tools.regression.__file__).read_text("utf-8").count("\n") <= 150

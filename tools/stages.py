@@ -1,0 +1,111 @@
+"""The stages that a notebook passes in pytest: in what order, what a failure leaves out, and the table at the end.
+
+A notebook's execution (`tests/test_execution.py`) and its cells (`tools/regression.py`) are one group, which
+pytest-xdist keeps on one worker; every other module is a group of its own. What takes longest starts first.
+"""
+
+import shutil
+from collections import Counter, defaultdict
+
+import pytest
+
+from tools.notebooks import find_notebooks, heaviest_first, one_thread_each, title, trains
+from tools.outputs import DIFF, FIGURE, parts
+from tools.regression import Cell
+
+STAGES = ("executes", "published")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give every kernel one thread, and remove the pictures of earlier runs."""
+    one_thread_each()
+    config.pluginmanager.register(Stages())
+    if not hasattr(config, "workerinput"):  # not a worker of pytest-xdist
+        shutil.rmtree(DIFF, ignore_errors=True)
+
+
+def stage_of(item: pytest.Item) -> tuple[str, int] | None:
+    """Return the notebook that an item executes and which of `STAGES` that is; None for any other test."""
+    if isinstance(item, Cell):
+        return title(item.path), 1
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return (parameters["notebook"], 0) if "notebook" in parameters else None
+
+
+class Stages:
+    """What one run of pytest knows of the notebooks."""
+
+    def __init__(self):
+        self.failed = set()  # notebooks, in the worker that runs them
+        self.seconds = defaultdict(Counter)  # notebook -> stage -> seconds
+        self.counts = defaultdict(Counter)  # notebook -> column of the table -> cells or figures
+
+    @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Group the items and put them in order: static checks, notebooks that train, attacks, notebooks, the rest."""
+        paths = heaviest_first(find_notebooks())
+        rank = {title(path): (1 if trains(path) else 3, place) for place, path in enumerate(paths)}
+        modules = {"test_notebooks": (0, 0), "test_attacks": (2, 0)}
+
+        def place(item: pytest.Item) -> tuple[int, int, int]:
+            notebook, stage = stage_of(item) or (None, 0)
+            return (*(rank.get(notebook) or modules.get(item.path.stem, (4, 0))), stage)
+
+        for item in items:
+            notebook, stage = stage_of(item) or (None, 0)
+            item.add_marker(pytest.mark.xdist_group(notebook or item.path.stem))
+            if notebook:
+                item.user_properties += [("notebook", notebook), ("stage", STAGES[stage])]
+        items.sort(key=place)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Leave out the cells after a failure."""
+        if isinstance(item, Cell):
+            if title(item.path) in self.failed:
+                pytest.skip("not reached")
+            if not item.options["check"]:
+                figures = sum(kind == FIGURE for kind, _ in parts(item.cell.outputs))
+                item.user_properties += [("cells not compared", 1), ("figures not compared", figures)]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item):
+        """Note which notebook failed."""
+        report = yield
+        about = stage_of(item)
+        if about and report.failed:
+            self.failed.add(about[0])
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add up what was done and found, in whichever process it was."""
+        about = dict(report.user_properties)
+        if "notebook" not in about:
+            return
+        notebook, stage = about.pop("notebook"), about.pop("stage")
+        self.seconds[notebook][stage] += report.duration
+        self.counts[notebook]["failed"] += report.failed
+        if report.when == "call":
+            self.counts[notebook].update(about)
+        elif report.when == "setup" and report.skipped:
+            self.counts[notebook]["not reached"] += 1
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print a row a notebook: seconds of each stage, what was compared, and what was not."""
+        if not self.seconds:
+            return
+        width = max(map(len, self.seconds))
+        rows = [(name, self.seconds[name], self.counts[name]) for name in sorted(self.seconds)]
+        rows.append(("all", sum(self.seconds.values(), Counter()), sum(self.counts.values(), Counter())))
+        terminalreporter.section("notebooks: seconds, then cells (c) and figures (f)")
+        heads = (f"{head:>14}" for head in (*STAGES, "compared", "not compared", "timing", "not reached"))
+        terminalreporter.line(f"{'':{width}}" + "".join(heads))
+        for name, seconds, counts in rows:
+            cells = [f"{seconds[stage]:>14.1f}" for stage in STAGES]
+            for what in ("compared", "not compared"):
+                cells.append(f"{counts[f'cells {what}']:>8}c{counts[f'figures {what}']:>4}f")
+            cells += [f"{counts[what]:>14}" for what in ("timing", "not reached")]
+            failed = "  FAILED" if counts["failed"] and name != "all" else ""
+            terminalreporter.line(f"{name:{width}}" + "".join(cells) + failed)
+        if any(counts["failed"] for counts in self.counts.values()):
+            terminalreporter.line("executed notebooks are in build/executed, pictures of changed figures in build/diff")
