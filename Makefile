@@ -1,7 +1,7 @@
 # Two commands do everything: `make run` and `make test`. `make help` explains the rest.
 PYTHON ?= python3
 # Handed on by the environment, so that the shell has nothing to quote.
-export NOTEBOOK PARAMS
+export NOTEBOOK PARAMS REPO
 # glibc hands memory blocks of a few MB back and asks for them again at every step, a third of the time of training:
 # keep them. Other systems do not read these.
 export MALLOC_MMAP_THRESHOLD_ = 4294967296
@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test peers lab site browser accept checkpoints lint lock clean
+.PHONY: help run test peers lab site browser accept checkpoints doctor work publish lint lock clean
 
 help:  ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,15 @@ accept: $(READY)  ## Execute NOTEBOOK=... (or all) in place and keep the outputs
 
 checkpoints: $(READY)  ## Train both networks from scratch into data/ (a few minutes)
 	@$(BIN)/python -m tools.checkpoints
+
+doctor:  ## Say in ten lines what is wrong with this machine's environment, and what to type
+	@$(PYTHON) -m tools.doctor
+
+work:  ## Copy the notebooks to work/, to be changed freely; a copy that is there already stays as it is
+	@$(PYTHON) -m tools.work
+
+publish: $(READY)  ## Write the public address REPO=owner/name into pyproject.toml, README and every notebook
+	@$(BIN)/python -m tools.publish "$$REPO"
 
 lint: $(READY)  ## Format and mend what ruff can
 	$(BIN)/ruff format

@@ -1,0 +1,85 @@
+"""Write the course's public address wherever it stands: what `make publish` runs.
+
+`[project.urls]` in pyproject.toml is the one place; set-up cells, badges and README are stamped from it.
+"""
+
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PLACEHOLDER = "OWNER/REPOSITORY"
+
+CLONE = 'getoutput(f"GIT_ASKPASS=true git clone -q --depth 1 {url} {root}.$$ && mv {root}.$$ {root}")'
+SET_UP = f"""
+# The course is a folder around this notebook; where there is none, as in Colab, it is cloned once into the current one.
+import sys
+from pathlib import Path
+from subprocess import getoutput
+
+url = "https://github.com/{PLACEHOLDER}"
+root = next((p for p in (Path.cwd() / "_").parents if (p / "helpers" / "cnn.py").is_file()), Path(url.split("/")[-1]))
+said = root.exists() or {CLONE}
+root.exists() or sys.exit(f"Open this notebook inside a clone of the course: {{url}} cannot be cloned here: {{said!r}}")
+sys.path.insert(0, str(root := root.resolve()))
+assert root in Path(__import__("helpers").__file__).parents, "another package `helpers` is loaded: restart the kernel"
+"""
+# In a line of pyproject.toml, after `git clone`, and in a link to Colab.
+ADDRESS = re.compile(r"(repository = \"https://github\.com/|clone https://github\.com/|colab\S+/github/)[\w-]+/[\w.-]+")
+COLAB = "https://colab.research.google.com"
+BADGE = f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({COLAB}/github/{{}}/blob/main/{{}})"
+
+
+def set_up_cell(repository: str) -> str:
+    """Return the source of the set-up cell; nobody's placeholder is ever cloned."""
+    if repository != PLACEHOLDER:
+        return SET_UP.replace(PLACEHOLDER, repository)
+    without = SET_UP.replace(CLONE, '"a placeholder, until `make publish` writes the real address"')
+    return without.replace("from subprocess import getoutput\n", "")
+
+
+def stamp_notebook(text: str, name: str, repository: str) -> str:
+    """Return the notebook's text with its first code cell and the badge under its title; the rest stays as it is."""
+    notebook = json.loads(text)
+    title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
+    rest = re.sub(r"^\n*\[!\[Open in Colab\].*", "", rest).lstrip("\n")
+    first = f"{title}\n\n{BADGE.format(repository, name)}\n\n{rest}".rstrip("\n")
+    notebook["cells"][0]["source"] = first.splitlines(keepends=True)
+    set_up = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    set_up["source"] = set_up_cell(repository).strip().splitlines(keepends=True)
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def stamped(root: Path, repository: str) -> dict[Path, str]:
+    """Return every file that holds the address, with the text it should have."""
+    texts = {}
+    for path in (root / "pyproject.toml", root / "README.md"):
+        texts[path] = ADDRESS.sub(rf"\g<1>{repository}", path.read_text(encoding="utf-8"))
+    for path in sorted(root.glob("notebooks/[0-9]*/*.ipynb")):
+        texts[path] = stamp_notebook(path.read_text(encoding="utf-8"), path.relative_to(root).as_posix(), repository)
+    return texts
+
+
+def address(root: Path) -> str:
+    """Return the owner/name that pyproject.toml has."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["urls"]["repository"].removeprefix("https://github.com/")
+
+
+def main() -> int:
+    """Stamp the files; without REPO, with the address that pyproject.toml has."""
+    repository = sys.argv[1] or address(ROOT)
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]*/\w[\w.-]*(?<!\.git)", repository, re.ASCII):
+        print(f"make publish: expected REPO=owner/name, such as REPO=ada/digits, got {repository!r}", file=sys.stderr)
+        return 2
+    changed = {path: text for path, text in stamped(ROOT, repository).items() if path.read_text("utf-8") != text}
+    for path, text in changed.items():
+        path.write_text(text, encoding="utf-8")
+    print(f"https://github.com/{repository}: {len(changed)} files changed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
