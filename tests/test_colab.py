@@ -124,7 +124,8 @@ def execute(path, parameters):
 )
 def test_an_address_that_cannot_be_reached_is_one_line(colab, monkeypatch, repository, cause):
     redirect(monkeypatch, UNREACHABLE)
-    ((*_, error),) = outputs(set_up_cell(repository).strip(), folder=colab)
+    (shown,) = outputs(set_up_cell(repository).strip(), folder=colab)
+    (error,) = [output for output in shown if output.output_type == "error"]
     assert error.ename == "SystemExit"
     assert error.evalue.startswith(f"Open this notebook inside a clone of the course: {cause}")
     assert "\n" not in error.evalue
