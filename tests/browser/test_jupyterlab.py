@@ -21,6 +21,7 @@ NOTEBOOKS = [SLIDERS, TRAINING, "3_visualising/1_conv1_filters", "4_adversarial/
 # Fewer images than the notebook's own, but enough for a bar that is seen to move.
 FEWER = {TRAINING: {"training_images": 30_000, "subset_sizes": [128, 512], "subset_views": 2048}}
 PATIENCE = 400  # seconds for a notebook, on a machine with other work to do
+IDLE = "Python 3 (ipykernel) | Idle"
 BAR = re.compile(r"training:\s+(\d+)%\|")
 SETTINGS = {
     # Every cell stays in the document, so that the whole notebook can be looked at.
@@ -121,7 +122,7 @@ def test_all_cells_run_from_the_menu(lab, course, page, screenshots, title):
     path = course / "notebooks" / f"{title}.ipynb"
     page.goto(lab.format(path.relative_to(course)))
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    page.get_by_text(IDLE).wait_for()
     assert not any(cell["outputs"] for cell in code_cells(path))
 
     page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -161,6 +162,7 @@ def watch_until_done(page: Page, picture: Path) -> list[int]:
             else:
                 seen.append(bars[-1])
                 if len(seen) == 3:
+                    page.locator(".jp-OutputArea-output pre").filter(has_text=BAR).first.scroll_into_view_if_needed()
                     page.screenshot(path=picture)
         failed = page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']")
         if failed.count():
@@ -185,6 +187,7 @@ def move_a_slider(page: Page) -> None:
     while figure.get_attribute("src") == before:
         assert time.monotonic() < deadline, "the slider moved and the figure did not"
         time.sleep(0.1)
+    page.get_by_text(IDLE).wait_for()
     assert figure.evaluate("picture => picture.naturalWidth") > 0
 
 

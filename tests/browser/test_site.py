@@ -149,10 +149,10 @@ def test_a_hint_is_folded_until_asked_for(opened):
         assert hint.locator("mjx-container").first.is_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("viewport", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")])
 @pytest.mark.parametrize("path", ["index.html", FOUNDATIONS, OCCLUSION])
-def test_nothing_serious_is_in_anybodys_way(opened, path, scheme):
-    with opened(path, scheme=scheme) as page:
+def test_nothing_serious_is_in_anybodys_way(opened, path, viewport, scheme):
+    with opened(path, viewport, scheme) as page:
         found = Axe().run(page).response["violations"]
         assert [
             f"{v['id']}: {n['html'][:200]}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]
