@@ -97,7 +97,9 @@ def test_a_notebook_alone_in_an_empty_folder_fetches_the_course_once(colab, publ
     alone = colab / Path(f"{name}.ipynb").name
     shutil.copy(published / "notebooks" / f"{name}.ipynb", alone)
     execute(alone, PARAMETERS[name])
-    redirect(monkeypatch, UNREACHABLE)  # from now on nothing can be cloned
+    redirect(monkeypatch, UNREACHABLE)  # from now on nothing can be cloned,
+    trace = colab.parent / "trace"
+    monkeypatch.setenv("GIT_TRACE", str(trace))  # and nothing is tried
     if name != CHEAP[0]:  # the others show it with their first cells: set-up, parameters and imports
         notebook = nbformat.read(alone, 4)
         imports = next(i for i, cell in enumerate(notebook.cells) if "\nfrom helpers." in cell.source)
@@ -105,6 +107,7 @@ def test_a_notebook_alone_in_an_empty_folder_fetches_the_course_once(colab, publ
         nbformat.write(notebook, alone)
     execute(alone, PARAMETERS[name])
     assert sorted(path.name for path in colab.iterdir()) == sorted([alone.name, "digits"])
+    assert not trace.exists()
     assert (colab / "digits" / ".git" / "shallow").is_file()
 
 
