@@ -62,6 +62,8 @@ def colab(tmp_path, monkeypatch, published):
         (stub / name).mkdir(parents=True)
         (stub / name / "__init__.py").write_text(text)
     monkeypatch.setenv("PYTHONPATH", str(stub))
+    for name, value in {"GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C.UTF-8", "no_proxy": "*"}.items():
+        monkeypatch.setenv(name, value)  # so that git says the same on every machine
     redirect(monkeypatch, (published.parent / "bare.git").as_uri())
     folder = tmp_path / "content"
     folder.mkdir()
