@@ -52,7 +52,7 @@ def changes(expected: list[NotebookNode], actual: list[NotebookNode], rtol: floa
     """Yield where a cell's outputs are not as expected, within the tolerance."""
     for (kind, old), (other, new) in zip_longest(parts(expected), parts(actual), fillvalue=("nothing", "")):
         if kind != other:
-            shown = [kind if kind == FIGURE else f"{kind} {text}".strip() for kind, text in [(kind, old), (other, new)]]
+            shown = [f"{k} {'' if k == FIGURE else text}".split("\n")[0] for k, text in ((kind, old), (other, new))]
             yield Change("output", *shown, math.inf)
         elif kind == FIGURE:
             error = 0.0 if old == new else figure_error(old, new)
@@ -107,13 +107,14 @@ class Notebook(IPyNbFile):
 class Cell(IPyNbCell):
     """A code cell, whose outputs are compared with tolerance."""
 
+    comparison_traceback = None  # a list of one text once the outputs were found to differ
+
     def reportinfo(self) -> tuple[Path, int, str]:
         """Return file, line and headline."""
         return self.path, 0, f"{title(self.path)} cell [{self.cell_num + 1}]"
 
     def runtest(self) -> None:
         """Execute the cell; one that was published without being executed is a failure."""
-        self.comparison_traceback = None
         if self.cell.execution_count is None:
             raise NbCellError(self.cell_num, "it was never executed", self.cell.source)
         super().runtest()
@@ -126,9 +127,9 @@ class Cell(IPyNbCell):
         skipped = other_matplotlib() if figures else None
         for change in changes(ref, test, rtol):
             if not (skipped and change.kind == FIGURE):
-                allowed = f"RMS {RMS:g}" if change.kind == FIGURE else f"relative error {rtol:g}"
                 shown = describe(change, title(self.path), self.cell_num + 1)
-                self.comparison_traceback = [f"is not as published\n{shown}\n  allowed         {allowed}"]
+                limit = f"\n  allowed         {RMS if change.kind == FIGURE else rtol:g}" * math.isfinite(change.error)
+                self.comparison_traceback = [f"is not as published\n{shown}{limit}"]
                 return False
         self.user_properties += [("cells compared", 1), (f"figures {'not ' * bool(skipped)}compared", figures)]
         return True if not skipped else pytest.skip(skipped)
@@ -139,7 +140,9 @@ class Cell(IPyNbCell):
         source = [line.strip() for line in self.cell.source.splitlines() if line.strip()] or [""]
         if self.comparison_traceback:
             said = self.comparison_traceback[0]
-            source = [line for line in source if ("show_figure(" if "pictures" in said else "print(") in line] or source
+            made = [line for line in source if ("show_figure(" if "pictures" in said else "print(") in line] or source
+            words = [word for word in said.split() if len(word) > 3]
+            source = sorted(made, key=lambda line: sum(word in line for word in words))  # the last is the likeliest
         elif self.test_outputs and self.test_outputs[-1].output_type == "error" and "Timeout" not in said:
             said = "{ename}: {evalue}".format(**self.test_outputs[-1])
             raised = re.search(r"-+> \d+ (.*)", ANSI.sub("", "\n".join(self.test_outputs[-1].traceback)))

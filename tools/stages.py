@@ -6,8 +6,10 @@ pytest-xdist keeps on one worker; every other module is a group of its own. What
 
 import shutil
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tools.notebooks import find_notebooks, heaviest_first, one_thread_each, title, trains
 from tools.outputs import DIFF, FIGURE, parts
@@ -32,6 +34,23 @@ def stage_of(item: pytest.Item) -> tuple[str, int] | None:
     return (parameters["notebook"], 0) if "notebook" in parameters else None
 
 
+class Schedule(LoadScopeScheduling):
+    """Hands pytest-xdist's workers one group of tests after another, in the order in which they were collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """Return the group of a test: its notebook or its module."""
+        module, _, name = nodeid.partition("::")
+        if module.endswith(".ipynb"):
+            return title(Path(module))
+        return name.partition("[")[2].removesuffix("]") if "test_execution.py::test_it_runs" in nodeid else module
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedule:
+    """Keep a notebook on one worker."""
+    return Schedule(config, log)
+
+
 class Stages:
     """What one run of pytest knows of the notebooks."""
 
@@ -39,10 +58,10 @@ class Stages:
         self.failed = set()  # notebooks, in the worker that runs them
         self.seconds = defaultdict(Counter)  # notebook -> stage -> seconds
         self.counts = defaultdict(Counter)  # notebook -> column of the table -> cells or figures
+        self.attacks = []  # what tests/test_attacks.py found, a line each
 
-    @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Group the items and put them in order: static checks, notebooks that train, attacks, notebooks, the rest."""
+        """Put the items in order: static checks, notebooks that train, attacks, notebooks, the rest."""
         paths = heaviest_first(find_notebooks())
         rank = {title(path): (1 if trains(path) else 3, place) for place, path in enumerate(paths)}
         modules = {"test_notebooks": (0, 0), "test_attacks": (2, 0)}
@@ -53,7 +72,6 @@ class Stages:
 
         for item in items:
             notebook, stage = stage_of(item) or (None, 0)
-            item.add_marker(pytest.mark.xdist_group(notebook or item.path.stem))
             if notebook:
                 item.user_properties += [("notebook", notebook), ("stage", STAGES[stage])]
         items.sort(key=place)
@@ -80,6 +98,8 @@ class Stages:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Add up what was done and found, in whichever process it was."""
         about = dict(report.user_properties)
+        if report.when == "call" and "attack" in about:
+            self.attacks.append(about["attack"] + "  MISSED" * report.failed)
         if "notebook" not in about:
             return
         notebook, stage = about.pop("notebook"), about.pop("stage")
@@ -91,7 +111,10 @@ class Stages:
             self.counts[notebook]["not reached"] += 1
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print a row a notebook: seconds of each stage, what was compared, and what was not."""
+        """Print a row a notebook: seconds of each stage, what was compared, and what was not; then the attacks."""
+        if self.attacks:
+            terminalreporter.section("attacks on the regression")
+            terminalreporter.line("\n".join(self.attacks))
         if not self.seconds:
             return
         width = max(map(len, self.seconds))

@@ -1,0 +1,340 @@
+"""The regression of the notebooks is attacked: each attack on a small course of one notebook must be caught and placed.
+
+Every attack has its own copy of the notebook, side by side in one course, so that one run of pytest meets many.
+"""
+
+import copy
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from tools.notebooks import ROOT
+
+CELL_SECONDS = 25  # the time budget of a cell here, for the one that hangs; importing torch on a busy machine fits in
+SOURCES = [
+    """
+import sys
+from pathlib import Path
+
+here = Path.cwd()
+root = next(folder for folder in (here, *here.parents) if (folder / "helpers" / "cnn.py").is_file())
+sys.path.insert(0, str(root))
+""",
+    "seed = 0\neps = 0.2",
+    """
+import numpy as np
+
+from helpers.adversarial import fgsm, pgd
+from helpers.cnn import load_cnn
+from helpers.data import load_mnist
+from helpers.occlusion import occlusion_map
+from helpers.show import SIGNED, image_grid, show_figure
+
+all_images, all_labels = load_mnist(train=False)
+images, labels = all_images[:8], all_labels[:8]
+model = load_cnn()
+""",
+    """
+print(f"{len(all_images):,} images of {images[0].numel()} pixels")
+print(f"mean {images.mean():.4f}, standard deviation {images.std():.4f}")
+""",
+    """
+print("digit   logit")
+for digit, logit in enumerate(model(images[:1])[0].tolist()):
+    print(f"{digit:>5} {logit:7.2f}")
+""",
+    """
+titles = [str(label) for label in labels[:4].tolist()]
+show_figure(image_grid(images[:4], titles=titles), alt="Four handwritten digits under their labels.")
+""",
+    """
+titles = [str(label) for label in labels[4:].tolist()]
+show_figure(image_grid(images[4:], titles=titles), alt="Four more handwritten digits under their labels.")
+""",
+    """
+filters = model.conv1.weight.detach().clone()
+limit = filters.abs().max().item()
+figure = image_grid(filters, columns=8, cmap=SIGNED, limits=(-limit, limit), zoom=6)
+show_figure(figure, alt="The filters of the first layer, in red and blue.")
+""",
+    """
+attacked = fgsm(model, images, labels, eps=eps)
+own = model(attacked).softmax(1)[range(8), labels].mean()
+print(f"probability of the own class after FGSM {own:.4f}")
+""",
+    """
+attacked = pgd(model, images, labels, eps=eps, alpha=0.05, steps=5)
+print(f"right after PGD: {(model(attacked).argmax(1) == labels).sum()} of {len(images)}")
+""",
+    """
+covered = occlusion_map(model, images, labels, patch=12, stride=4)
+print("mean probability", " ".join(f"{value:.4f}" for value in covered.mean((1, 2))))
+""",
+    """
+generator = np.random.default_rng(seed)
+print(f"drawn {generator.random():.4f}, nearly {0.1239999:.7f}")
+""",
+    "assert (attacked - images).abs().max() <= eps + 1e-6",
+]
+
+
+class Attack(NamedTuple):
+    """What is done to a copy, and where and how it must be found."""
+
+    does: Callable[[NotebookNode], object]
+    cell: int | None  # counted from 1; None: nothing may be found
+    said: str = ""  # a pattern that the report of it must match
+
+
+def code(notebook: NotebookNode, number: int) -> NotebookNode:
+    """Return the code cell that JupyterLab numbers so."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"][number - 1]
+
+
+def source(number: int, old: str, new: str) -> Callable[[NotebookNode], None]:
+    """An attack that changes the source of a cell, whose stored outputs stay."""
+
+    def change(notebook: NotebookNode) -> None:
+        cell = code(notebook, number)
+        assert old in cell.source
+        cell.source = cell.source.replace(old, new)
+
+    return change
+
+
+def stored(number: int, pattern: str, change: Callable[[str], str]) -> Callable[[NotebookNode], None]:
+    """An attack that changes the first match of the pattern in what a cell has printed."""
+
+    def apply(notebook: NotebookNode) -> None:
+        (output,) = code(notebook, number).outputs
+        output.text, count = re.subn(pattern, lambda match: change(match[0]), output.text, count=1)
+        assert count == 1
+
+    return apply
+
+
+def strip(notebook: NotebookNode) -> None:
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+
+
+def strip_but_counts(notebook: NotebookNode) -> None:
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+
+
+def store_traceback(notebook: NotebookNode) -> None:
+    code(notebook, 4).outputs.append(new_output("error", ename="ValueError", evalue="no", traceback=["ValueError: no"]))
+
+
+def drop_alt_text(notebook: NotebookNode) -> None:
+    code(notebook, 6).outputs[0].metadata = {}
+
+
+def derive_a_parameter(notebook: NotebookNode) -> None:
+    code(notebook, 2).source += "\nhalf = eps / 2"
+
+
+def swap_figures(notebook: NotebookNode) -> None:
+    one, other = code(notebook, 6).outputs[0].data, code(notebook, 7).outputs[0].data
+    one["image/png"], other["image/png"] = other["image/png"], one["image/png"]
+
+
+def nothing(notebook: NotebookNode) -> None:
+    pass
+
+
+def patch_helper(module: str, code: str) -> Callable[[NotebookNode], None]:
+    """An attack on a helper: the folder of the notebook gets helpers of its own, which its set-up cell finds first."""
+
+    def apply(notebook: NotebookNode) -> None:
+        notebook.patch = (module, code)
+
+    return apply
+
+
+FLIPPED = """
+def fgsm(model, images, labels, *, eps, targeted=False):
+    return pgd(model, images, labels, eps=eps, alpha=eps, steps=1, targeted=not targeted)
+"""
+SHIFTED = """
+_right_map = occlusion_map
+def occlusion_map(model, images, labels, **options):
+    return _right_map(model, images.roll(1, -1), labels, **options)
+"""
+STATIC = {
+    "untouched": Attack(nothing, None),
+    "outputs_stripped": Attack(strip, 1, "not executed from top to bottom"),
+    "outputs_stripped_numbers_kept": Attack(strip_but_counts, 4, "but 0 × stdout stored"),
+    "traceback_stored": Attack(store_traceback, 4, "a stored ValueError"),
+    "alt_text_removed": Attack(drop_alt_text, 6, "without a text"),
+    "progress_bar_stored": Attack(stored(4, "$", lambda _: " 50%|###  | 5/10 [00:01<00:01]"), 4, "progress bar"),
+    "parameter_derived": Attack(derive_a_parameter, 2, "is no literal"),
+}
+EXECUTES = {
+    "untouched": Attack(nothing, None),
+    "parameter_misspelt": Attack(nothing, None, "no parameter 'epz'.*seed=0, eps=0.2"),
+    "generator_unseeded": Attack(source(12, "default_rng(seed)", "default_rng()"), 12, "run again|another output"),
+    "clock_printed": Attack(
+        source(12, "{generator.random():.4f}", "{__import__('time').time()}"), 12, "another output"
+    ),
+    "kernel_killed": Attack(source(9, "own =", "__import__('os')._exit(1)\nown ="), 9, "the kernel died"),
+    "cell_hangs": Attack(source(10, "attacked =", "__import__('time').sleep(900)\nattacked ="), 10, "no end within"),
+    "exception_after_ten_good_cells": Attack(source(11, "patch=12", "patch=80"), 11, "ValueError: expected a patch"),
+}
+PUBLISHED = {
+    "untouched": Attack(nothing, None),
+    "last_bit_noise": Attack(source(3, "load_cnn()", "load_cnn()\nmodel.conv1.weight.data *= 1 + 1.2e-7"), None),
+    "rounded_the_other_way": Attack(source(12, "0.1239999", "0.1240001"), None),
+    "figure_swapped": Attack(swap_figures, 6, r"show_figure\(.*RMS.*cell-6-\{expected,actual,difference\}.png"),
+    "filter_weight_wrong": Attack(source(8, ".clone()", ".clone()\nfilters[5, 0, 2, 2] += 0.1"), 8, "RMS .*difference"),
+    "digit_label_changed": Attack(source(7, "labels[4:]", "labels[[4, 5, 6, 0]]"), 7, "RMS .*difference"),
+    "number_changed_by_3_percent": Attack(
+        stored(4, r"0\.\d+", lambda text: f"{1.03 * float(text):.4f}"), 4, r"expected +mean.*actual.*error +0\.029"
+    ),
+    "integer_off_by_one": Attack(stored(4, "784", lambda _: "785"), 4, "expected.*785.*actual.*784"),
+    "outputs_stripped": Attack(strip, 1, "never executed"),
+    "outputs_stripped_numbers_kept": Attack(strip_but_counts, 4, r"expected +nothing.*actual +stdout 10,000"),
+    "added_and_broken": Attack(source(10, "argmax(1)", "argmax(7)"), 10, r"print\(.*IndexError: Dimension"),
+    "kernel_killed": Attack(source(9, "own =", "__import__('os')._exit(1)\nown ="), 9, "the kernel died"),
+    "cell_hangs": Attack(source(10, "attacked =", "__import__('time').sleep(900)\nattacked ="), 10, "Timeout"),
+    "exception_after_ten_good_cells": Attack(
+        source(11, "patch=12", "patch=80"), 11, r"covered = occlusion_map.*ValueError: expected a patch"
+    ),
+    "fgsm_with_its_sign_flipped": Attack(patch_helper("adversarial", FLIPPED), 9, "expected.*FGSM.*actual.*relative"),
+    "occlusion_map_off_by_one_pixel": Attack(patch_helper("occlusion", SHIFTED), 11, "expected.*actual.*relative"),
+}
+STAGES = {"static": STATIC, "executes": EXECUTES, "published": PUBLISHED}
+
+
+def names(stage: str) -> list[str]:
+    """Return the titles of a stage's notebooks, a folder each so that helpers can lie beside a notebook."""
+    first = 1 + list(STAGES).index(stage) * 30
+    return [f"{first + place}_{stage}/{place}_{attack}" for place, attack in enumerate(STAGES[stage])]
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory) -> Path:
+    """A course of attacked copies of one notebook, with this repository's tools, helpers and tests."""
+    root = tmp_path_factory.mktemp("attacked")
+    for folder in ("tools", "helpers"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "tests").mkdir()
+    for file in ("tests/conftest.py", "tests/test_notebooks.py", "tests/test_execution.py", "pyproject.toml"):
+        shutil.copy(ROOT / file, root / file)
+    shutil.copy(ROOT / "requirements.lock", root)
+    (root / "data").symlink_to(ROOT / "data")
+    every = [(stage, attack) for stage, attacks in STAGES.items() for attack in attacks]
+    titles = [title for stage in STAGES for title in names(stage)]
+    misspelt = names("executes")[list(EXECUTES).index("parameter_misspelt")]
+    known = names("executes")[0]
+    (root / "tests" / "parameters.yml").write_text(f"{misspelt}:\n  epz: 0.1\n{known}:\n  seed: 3\n  eps: 0.1\n")
+
+    cells = [new_code_cell(text.strip()) for text in SOURCES]
+    cells[1].metadata["tags"] = ["parameters"]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    write(new_notebook(cells=cells, metadata=kernel), root, titles, 0)
+    ran = run(root, "-m", "tools.accept", titles[0])
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    accepted = nbformat.read(root / "notebooks" / f"{titles[0]}.ipynb", as_version=4)
+    accepted.cells = [cell for cell in accepted.cells if cell.cell_type == "code"]
+    for place, (stage, attack) in enumerate(every):
+        notebook = copy.deepcopy(accepted)
+        STAGES[stage][attack].does(notebook)
+        write(notebook, root, titles, place)
+    return root
+
+
+def write(notebook: NotebookNode, root: Path, titles: list[str], place: int) -> None:
+    """Write a notebook between a title and links to its neighbours, and beside it the helpers that are its own."""
+    path = root / "notebooks" / f"{titles[place]}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if patch := notebook.pop("patch", None):
+        shutil.copytree(root / "helpers", path.parent / "helpers")
+        (path.parent / "data").symlink_to(root / "data")
+        with (path.parent / "helpers" / f"{patch[0]}.py").open("a") as file:
+            file.write(patch[1])
+    folder, name = (part.split("_")[0] for part in titles[place].split("/"))
+    links = [f"[x](../{titles[i]}.ipynb)" for i in (place - 1, place + 1) if 0 <= i < len(titles)]
+    prose = [new_markdown_cell(f"# {folder}.{name} Attacked"), new_markdown_cell(" · ".join(links))]
+    between = nbformat.from_dict({**notebook, "cells": [prose[0], *notebook.cells, prose[1]]})
+    nbformat.write(between, path)
+
+
+def run(root: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run python in the course, as its own user would."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return subprocess.run([sys.executable, *arguments], cwd=root, env=environment, capture_output=True, text=True)
+
+
+def pytest_in(root: Path, *arguments: str) -> str:
+    """Run pytest in the course and return what it says."""
+    limit = f"--nbval-cell-timeout={CELL_SECONDS}"
+    return run(root, "-m", "pytest", "-rfE", "--tb=short", "--color=no", limit, *arguments).stdout
+
+
+@pytest.fixture(scope="module")
+def static(course):
+    return pytest_in(course, "-n0", "tests/test_notebooks.py", "-k", "_static")
+
+
+@pytest.fixture(scope="module")
+def executes(course):
+    killed = names("executes")[list(EXECUTES).index("kernel_killed")]
+    return pytest_in(course, "-n2", "tests/test_execution.py", f"notebooks/{killed}.ipynb", "-k", "_executes")
+
+
+@pytest.fixture(scope="module")
+def published(course):
+    return pytest_in(course, "-n2", *(f"notebooks/{name}.ipynb" for name in names("published")))
+
+
+@pytest.mark.parametrize(("stage", "attack"), [(stage, attack) for stage in STAGES for attack in STAGES[stage]])
+def test_it_is_caught_and_placed(stage, attack, request, record_property):
+    output = request.getfixturevalue(stage)
+    title = names(stage)[list(STAGES[stage]).index(attack)]
+    _, cell, said = STAGES[stage][attack]
+    failures = re.findall(rf"^(?:FAILED|ERROR) .*{re.escape(title)}.*$", output, re.MULTILINE)
+    if cell is None and not said:
+        assert f"{title} " in output or stage == "static", output  # it is a row of the table
+        assert failures == []
+    else:
+        where = f"{title} cell [{cell}]" if cell else title
+        report = output[output.find(where) :].split("\n____")[0]
+        assert where in output, output
+        assert re.search(said, report, re.DOTALL), report
+        assert stage == "static" or len(failures) == 1, failures
+    found = (
+        "stays green" if cell is None and not said else f"caught in {where.removeprefix(title).strip() or 'the file'}"
+    )
+    record_property("attack", f"{stage:10} {attack:34} {found}")
+
+
+def test_the_cells_after_a_failure_are_not_reached(executes, published):
+    row = next(line for line in executes.splitlines() if re.match(r"\S+_kernel_killed +[\d.]+ ", line))
+    assert row.split()[-2:] == [str(len(SOURCES)), "FAILED"]
+    row = next(line for line in published.splitlines() if re.match(r"\S+_figure_swapped +[\d.]+ ", line))
+    assert row.split()[-2:] == [str(len(SOURCES) - 6), "FAILED"]
+
+
+def test_pictures_of_a_changed_figure_are_kept(course, published):
+    title = names("published")[list(PUBLISHED).index("figure_swapped")]
+    kept = sorted(path.name for path in (course / "build" / "diff" / title).iterdir())
+    assert kept == ["cell-6-actual.png", "cell-6-difference.png", "cell-6-expected.png"]
+
+
+def test_another_number_of_workers_changes_nothing(course):
+    output = pytest_in(course, "-n1", f"notebooks/{names('published')[0]}.ipynb")
+    assert f"{len(SOURCES)} passed" in output, output
