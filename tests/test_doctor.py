@@ -109,7 +109,7 @@ def test_a_python_that_does_not_run_is_one_line_a_check(patient, capsys, script,
 def test_an_old_python_is_found(patient, monkeypatch):
     monkeypatch.setattr(doctor, "PYTHON", doctor.PYTHON.replace("(3, 11)", "(3, 99)"))
     with pytest.raises(RuntimeError, match=rf"3\.\d+\.\S+, and 3.11 or newer is needed; {AGAIN} PYTHON=python3.12"):
-        doctor.python()
+        doctor.CHECKS["python"]()
 
 
 def test_without_an_environment_it_says_how_to_make_one(patient):

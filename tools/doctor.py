@@ -38,15 +38,13 @@ print(f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} of them; GP
 """
 
 
-def interpreter() -> str:
-    """Return the python of .venv, or of whichever environment this one is."""
-    own = ROOT / ".venv" / "bin" / "python"
-    return str(own) if own.exists() else sys.executable
-
-
 def ask(code: str, cure: str) -> str:
     """Return what the course's python prints when it runs the code; RuntimeError with its last line if it fails."""
-    command, quiet = [interpreter(), "-c", code], {**os.environ, "PYTHONWARNINGS": "ignore"}
+    own = ROOT / ".venv" / "bin" / "python"
+    if not own.exists() and not find_spec("torch"):  # with torch this python is that of conda, or of Colab
+        raise RuntimeError("there is no .venv; type: make .venv/ready")
+    command = [str(own) if own.exists() else sys.executable, "-c", code]
+    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
     try:
         done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, timeout=90)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -54,13 +52,6 @@ def ask(code: str, cure: str) -> str:
     if done.returncode:
         raise RuntimeError(f"{(done.stderr.strip() or f'exit code {done.returncode}').splitlines()[-1]}; type: {cure}")
     return done.stdout.strip()
-
-
-def python() -> str:
-    """Tell which python runs the course."""
-    if interpreter() == sys.executable and not find_spec("torch"):
-        raise RuntimeError("there is no .venv; type: make .venv/ready")
-    return ask(PYTHON, f"{AGAIN} PYTHON=python3.12")
 
 
 def versions() -> str:
@@ -94,7 +85,7 @@ def disk() -> str:
 
 
 CHECKS = {
-    "python": python,
+    "python": lambda: ask(PYTHON, f"{AGAIN} PYTHON=python3.12"),
     "versions": versions,
     "MNIST": mnist,
     "networks": lambda: ask(NETWORKS, f"git checkout -- data, or if that is not it: {AGAIN}"),
