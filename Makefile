@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test peers lab site browser accept checkpoints doctor work publish lint lock clean
+.PHONY: help run test peers lab site browser accept portable checkpoints doctor work publish lint lock clean
 
 help:  ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,8 +38,11 @@ site: build/site-env/ready  ## Build the course as a web page into build/site, f
 browser: $(READY) site  ## Open the web page and JupyterLab in headless Chromium and test them
 	build/site-env/bin/python -m pytest tests/browser
 
-accept: $(READY)  ## Execute NOTEBOOK=... (or all) in place and keep the outputs as the published ones
+accept: $(READY)  ## Execute NOTEBOOK=... (or all) in place, show what changes, and keep it as published
 	@$(BIN)/python -m tools.accept "$$NOTEBOOK"
+
+portable: $(READY)  ## Hold NOTEBOOK=... (or all) against its outputs as five other processors would compute them
+	@$(BIN)/python -m tools.portable "$$NOTEBOOK"
 
 checkpoints: $(READY)  ## Train both networks from scratch into data/ (a few minutes)
 	@$(BIN)/python -m tools.checkpoints
