@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test peers lab site browser accept portable checkpoints doctor work publish lint lock clean
+.PHONY: help run test peers bench lab site browser accept portable checkpoints doctor work publish lint lock clean
 
 help:  ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: $(READY)  ## Lint, test the helpers, and hold every notebook against its p
 	$(BIN)/python -m pytest
 
 peers: build/peers/ready  ## Install what the tests compare the attacks and maps with (12 MB, into build/peers)
+
+bench: build/peers/ready  ## Time the heavy work beside what a user would take instead (half an hour; PARTS="attacks growth")
+	@$(BIN)/python -m tools.bench $$PARTS
 
 lab: $(READY)  ## Open JupyterLab at the repository
 	$(BIN)/python -m jupyterlab
