@@ -4,17 +4,18 @@ import base64
 import io
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from nbformat.v4 import new_output
+from nbformat.v4 import new_code_cell, new_output
 from nbval.plugin import IPyNbCell, IPyNbFile
 from PIL import Image
 
 import tools.outputs
 import tools.regression
 from tools.outputs import Change, describe, figure_error, parts
-from tools.regression import EXACT, NUMBER, changes, relative_error
+from tools.regression import EXACT, NUMBER, Cell, changes, relative_error
 
 
 def text(content, name="stdout"):
@@ -173,3 +174,35 @@ def test_the_names_of_nbval_are_there():
 
 def test_the_plug_in_is_short():
     assert Path(tools.regression.__file__).read_text("utf-8").count("\n") <= 150
+
+
+def published_cell(tags=()):
+    """What `compare_outputs` needs to know of a cell."""
+    cell = new_code_cell(metadata={"tags": list(tags)})
+    return SimpleNamespace(cell=cell, path=Path("a/one.ipynb"), cell_num=0, user_properties=[])
+
+
+def test_a_tag_sets_the_tolerance():
+    old, new = [text("0.500")], [text("0.504")]
+    assert Cell.compare_outputs(published_cell(), new, old)
+    assert not Cell.compare_outputs(published_cell(["rtol=0"]), new, old)
+    assert not Cell.compare_outputs(published_cell(["rtol=1e-3"]), new, old)
+    assert Cell.compare_outputs(published_cell(["rtol=0.2"]), [text("0.59")], old)
+
+
+@pytest.fixture
+def another_matplotlib(monkeypatch):
+    monkeypatch.setattr(tools.regression, "version", lambda name: "3.1.4")
+    tools.regression.other_matplotlib.cache_clear()
+    yield
+    tools.regression.other_matplotlib.cache_clear()
+
+
+def test_figures_of_another_matplotlib_are_skipped_but_seen(another_matplotlib):
+    black, white, cell = figure(np.zeros((9, 9))), figure(np.full((9, 9), 255)), published_cell()
+    with pytest.raises(pytest.skip.Exception, match=r"figures not compared: matplotlib 3\.1\.4 here"):
+        Cell.compare_outputs(cell, [black], [white])
+    assert cell.user_properties == [("cells compared", 1), ("figures not compared", 1)]
+    assert not Cell.compare_outputs(published_cell(), [black, text("2")], [white, text("1")])
+    assert not Cell.compare_outputs(published_cell(), [], [white])
+    assert Cell.compare_outputs(published_cell(), [text("1")], [text("1")])

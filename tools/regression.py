@@ -52,8 +52,8 @@ def changes(expected: list[NotebookNode], actual: list[NotebookNode], rtol: floa
     """Yield where a cell's outputs are not as expected, within the tolerance."""
     for (kind, old), (other, new) in zip_longest(parts(expected), parts(actual), fillvalue=("nothing", "")):
         if kind != other:
-            shown = [f"{k} {'' if k == FIGURE else text}".split("\n")[0] for k, text in ((kind, old), (other, new))]
-            yield Change("output", *shown, math.inf)
+            said = [f"{k} {text * (k != FIGURE)}".split("\n")[0].strip() for k, text in ((kind, old), (other, new))]
+            yield Change("output", *said, math.inf)
         elif kind == FIGURE:
             error = 0.0 if old == new else figure_error(old, new)
             if error > (0.0 if rtol == EXACT else RMS):

@@ -1,0 +1,70 @@
+"""`make accept` shows what changes, and writes only then."""
+
+import nbformat
+import pytest
+
+import tools.accept
+import tools.outputs
+from tools.accept import accept
+from tools.run import execute
+
+FIGURE = """
+from base64 import b64encode
+from io import BytesIO
+from IPython.display import display
+from PIL import Image
+file = BytesIO()
+Image.new("RGB", (40, 40), colour).save(file, "png")
+display({"image/png": b64encode(file.getvalue()).decode()}, raw=True, metadata={"image/png": {"alt": "one colour"}})
+"""
+
+
+@pytest.fixture
+def diff(tmp_path, monkeypatch):
+    """The folder of the pictures."""
+    monkeypatch.setattr(tools.outputs, "ROOT", tmp_path)
+    monkeypatch.setattr(tools.outputs, "DIFF", tmp_path / "build" / "diff")
+    return tmp_path / "build" / "diff"
+
+
+def test_a_second_time_nothing_changes_and_nothing_is_written(course):
+    path = course("a/one", "x = 1", "print(x)")
+    assert "expected        nothing\n  actual          stdout 1" in accept(path)
+    before = path.stat().st_mtime_ns
+    assert accept(path) == "unchanged"
+    assert path.stat().st_mtime_ns == before
+
+
+def test_changed_lines_and_figures_are_shown(course, diff):
+    path = course("a/one", "x = 2.0\ncolour = (0, 0, 0)", 'print("same")\nprint(f"x is {x}")', FIGURE)
+    accept(path)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source = "x = 2.5\ncolour = (9, 9, 9)"
+    nbformat.write(notebook, path)
+    assert accept(path).split("\n") == [
+        "",
+        "cell [2]",
+        "  expected        x is 2.0",
+        "  actual          x is 2.5",
+        "  relative error  0.25",
+        "cell [3]",
+        "  figure          RMS 9 in its worst 32x32 pixels",
+        "  pictures        build/diff/a/one/cell-3-{expected,actual,difference}.png",
+    ]
+    assert len(list((diff / "a" / "one").iterdir())) == 3
+    assert nbformat.read(path, as_version=4).cells[1].outputs[0].text == "same\nx is 2.5\n"
+
+
+def test_a_change_of_the_metadata_alone_is_told(course):
+    path = course("a/one", "x = 1")
+    accept(path)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].metadata["scrolled"] = True
+    nbformat.write(notebook, path)
+    assert "the outputs are the same" in accept(path)
+    assert nbformat.read(path, as_version=4).cells[0].metadata == {"tags": ["parameters"]}
+
+
+def test_cells_keep_their_numbers_when_parameters_are_handed_over(course, tmp_path):
+    path = course("a/one", "x = 1", "print(x)", "1 / (x - 3)")
+    assert execute(path, {"x": 3}, tmp_path / "out.ipynb").failure.startswith("cell [3]\n    1 / (x - 3)\nZeroDivision")
