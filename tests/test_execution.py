@@ -6,7 +6,7 @@ import nbformat
 import pytest
 import yaml
 
-from tools.notebooks import ROOT, check_parameters, find_notebooks, title
+from tools.notebooks import ROOT, check_parameters, find_notebooks, title, write_atomically
 from tools.outputs import describe
 from tools.regression import EXACT, changes
 from tools.run import execute
@@ -28,9 +28,15 @@ def test_it_runs_with_other_parameters_and_twice_alike(notebook, request, record
     parameters = PARAMETERS.get(notebook) or {}
     check_parameters(BOOKS[notebook], parameters)
     timeout = min(BUDGET, int(request.config.option.nbval_cell_timeout))
-    first, second = (executed(notebook, parameters, folder, timeout) for folder in ("first", "second"))
-    timing = 0
-    for number, (before, after) in enumerate(zip(first, second, strict=True), 1):
+    output = EXECUTED / f"{notebook}.ipynb"
+    double = write_twice(BOOKS[notebook], parameters, output.with_suffix(".twice.ipynb"))
+    failure = execute(double, parameters, output, timeout, cwd=BOOKS[notebook].parent).failure
+    if failure:
+        pytest.fail(f"{notebook} {failure}\nwith {parameters} of {FILE.name}", pytrace=False)
+    cells = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code"]
+    cells = [cell for cell in cells if "injected-parameters" not in cell.metadata.tags]
+    timing, half = 0, len(cells) // 2  # then the reset, then the second half
+    for number, (before, after) in enumerate(zip(cells[:half], cells[half + 1 :], strict=True), 1):
         if "timing" in before.metadata.tags:  # its output tells how long something took
             timing += 1
             continue
@@ -41,11 +47,18 @@ def test_it_runs_with_other_parameters_and_twice_alike(notebook, request, record
     record_property("timing", timing)
 
 
-def executed(notebook, parameters, folder, timeout):
-    """Execute the notebook into a folder and return its code cells."""
-    output = EXECUTED / folder / f"{notebook}.ipynb"
-    failure = execute(BOOKS[notebook], parameters, output, timeout).failure
-    if failure:
-        pytest.fail(f"{notebook} {failure}\nwith {parameters} of {FILE.name}", pytrace=False)
-    cells = nbformat.read(output, as_version=4).cells
-    return [cell for cell in cells if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.tags]
+def write_twice(path, parameters, output):
+    """Write the notebook with all its code a second time, after a reset: one kernel, one import of torch for both."""
+    book = nbformat.read(path, as_version=4)
+    again = [
+        nbformat.v4.new_code_cell(cell.source, metadata=cell.metadata)
+        for cell in book.cells
+        if cell.cell_type == "code"
+    ]
+    for cell in again:
+        if "parameters" in cell.metadata.get("tags", []):  # papermill hands them to the first run only
+            cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+    book.cells += [nbformat.v4.new_code_cell("%reset -f"), *again]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(book, output)
+    return output

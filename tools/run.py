@@ -37,8 +37,10 @@ class Outcome(NamedTuple):
     failure: str | None  # None if it went well; else which cell, its source and the last traceback line
 
 
-def execute(path: Path, parameters: dict[str, object], output: Path, timeout: int = CELL_TIMEOUT) -> Outcome:
-    """Execute one notebook with papermill into `output`; a failure is returned, never raised."""
+def execute(
+    path: Path, parameters: dict[str, object], output: Path, timeout: int = CELL_TIMEOUT, cwd: Path | None = None
+) -> Outcome:
+    """Execute one notebook with papermill, in `cwd` or its own folder, into `output`; failures are returned."""
     start = time.perf_counter()
     failure = None
     try:
@@ -47,7 +49,7 @@ def execute(path: Path, parameters: dict[str, object], output: Path, timeout: in
             path,
             output,
             parameters,
-            cwd=path.parent,
+            cwd=cwd or path.parent,
             progress_bar=False,
             execution_timeout=timeout,
             kernel_name="python3",
