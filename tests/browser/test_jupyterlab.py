@@ -22,6 +22,8 @@ NOTEBOOKS = [SLIDERS, TRAINING, "3_visualising/1_conv1_filters", "4_adversarial/
 FEWER = {TRAINING: {"training_images": 30_000, "subset_sizes": [128, 512], "subset_views": 2048}}
 PATIENCE = 400  # seconds for a notebook, on a machine with other work to do
 IDLE = "Python 3 (ipykernel) | Idle"
+# JupyterLab draws a traceback as it draws what is written to stderr; no cell of the course may do either.
+ERRORS = "[data-mime-type='application/vnd.jupyter.stderr'], [data-mime-type='application/vnd.jupyter.error']"
 BAR = re.compile(r"training:\s+(\d+)%\|")
 SETTINGS = {
     # Every cell stays in the document, so that the whole notebook can be looked at.
@@ -164,9 +166,9 @@ def watch_until_done(page: Page, picture: Path) -> list[int]:
                 if len(seen) == 3:
                     page.locator(".jp-OutputArea-output pre").filter(has_text=BAR).first.scroll_into_view_if_needed()
                     page.screenshot(path=picture)
-        failed = page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']")
+        failed = page.locator(ERRORS)
         if failed.count():
-            pytest.fail(f"a cell failed:\n{failed.first.inner_text()}")
+            pytest.fail(f"a cell failed or warned:\n{failed.first.inner_text()}")
         prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt").all_inner_texts()
         if prompts == [f"[{number}]:" for number in range(1, len(prompts) + 1)]:
             return seen
