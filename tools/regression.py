@@ -2,7 +2,8 @@
 
 `pytest -p tools.regression` collects each notebook as one item a code cell. Cells choose by tags:
 
-    rtol=0.2               floats may differ by that fraction (0.01 without a tag); above 0.01 integers may as well
+    rtol=0.2               floats may differ by that fraction (0.01 without a tag); above 0.01 integers may as well and
+                           figures are not compared: for what is trained, or climbs in many steps
     nbval-ignore-output    executed, not compared, and counted as such
 
 A word is everything but a number with a decimal point or an exponent (`1,234.5`, `-3e-6`, not `1`, `conv1`, `3.11.2`),
@@ -30,9 +31,8 @@ from tools.notebooks import ROOT, title
 from tools.outputs import FIGURE, Change, describe, figure_error, lines, parts
 
 RTOL, EXACT = 0.01, -1.0  # EXACT as a tolerance: every character and every pixel counts
-# Of a figure's worst tile, in steps of 255. Noise of 1e-4 in what is drawn gives at most 1.4; a filter weight that is
-# off by a twentieth of the scale 3.3, a point of a curve off by 3 % 8.5, another digit in a title 13 or more.
-RMS = 2.0
+# Of a figure's worst tile, of 255: another processor gives up to 4.5, a point of a curve that is off by 3 % 8.5.
+RMS = 6.0
 _WHOLE = r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)"
 FLOAT = re.compile(rf" *({_WHOLE}(?:\.\d+(?:e[-+]?\d+)?|e[-+]?\d+)(?!\d|\.\d)) *")
 ANSI = re.compile(r"\x1b\[[\d;]*m")
@@ -73,8 +73,7 @@ def other_matplotlib() -> str | None:
     return None if same else f"figures not compared: matplotlib {here} here, {locked[1]} in requirements.lock"
 
 
-def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Collect notebooks."""
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:  # noqa: D103
     return Notebook.from_parent(parent, path=file_path) if file_path.suffix == ".ipynb" else None
 
 
@@ -124,14 +123,15 @@ class Cell(IPyNbCell):
         tags = self.cell.metadata.get("tags", [])
         rtol = float(next((tag.removeprefix("rtol=") for tag in tags if tag.startswith("rtol=")), RTOL))
         figures = sum(kind == FIGURE for kind, _ in parts(ref))
-        skipped = other_matplotlib() if figures else None
+        skipped = other_matplotlib() if figures and rtol <= RTOL else None
+        blind = bool(skipped) or rtol > RTOL  # to figures
         for change in changes(ref, test, rtol):
-            if not (skipped and change.kind == FIGURE):
+            if not (blind and change.kind == FIGURE):
                 shown = describe(change, title(self.path), self.cell_num + 1)
                 limit = f"\n  allowed         {RMS if change.kind == FIGURE else rtol:g}" * math.isfinite(change.error)
                 self.comparison_traceback = [f"is not as published\n{shown}{limit}"]
                 return False
-        self.user_properties += [("cells compared", 1), (f"figures {'not ' * bool(skipped)}compared", figures)]
+        self.user_properties += [("cells compared", 1), (f"figures {'not ' * blind}compared", figures)]
         return True if not skipped else pytest.skip(skipped)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
