@@ -99,7 +99,7 @@ def pgd(
 
     if not early_stop:
         return _by_chunks(model, partial(attack, steps=steps), images, labels, start)[0]
-    result = start.clone()
+    result = start.detach().clone()
     left = torch.arange(len(images), device=images.device)  # those that have not succeeded yet
     for done in range(0, steps, ROUND):
         left = left[(predict(model, result[left]).argmax(1) == labels[left]) != targeted]
@@ -282,7 +282,9 @@ def _by_chunks(
 ) -> tuple[Tensor, Tensor]:
     """Run the attack on `CHUNK` images at a time in eval mode; join images (N, ...) and costs (steps, N)."""
     with torch.inference_mode(False), torch.enable_grad(), in_mode(model, training=False):
-        parts = [attack(*chunk) for chunk in zip(*(tensor.split(CHUNK) for tensor in tensors), strict=True)]
+        parts = [
+            attack(*chunk) for chunk in zip(*(tensor.detach().clone().split(CHUNK) for tensor in tensors), strict=True)
+        ]
     images, costs = zip(*parts, strict=True)
     return torch.cat(images), torch.cat(costs, dim=1)
 

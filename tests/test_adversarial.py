@@ -49,6 +49,9 @@ def seeded(seed: int = 0) -> torch.Generator:
 ATTACKS = {
     "fgsm": lambda m, x, y: fgsm(m, x, y, eps=0.1),
     "pgd": lambda m, x, y: pgd(m, x, y, eps=0.1, alpha=0.03, steps=3),
+    "pgd, from a random start": lambda m, x, y: pgd(
+        m, x, y, eps=0.1, alpha=0.03, steps=3, random_start=True, early_stop=True, generator=seeded()
+    ),
     "fooling_images": lambda m, x, y: fooling_images(m, y, alpha=0.05, steps=3, start=x)[0],
     "fooling_images, regularised": lambda m, x, y: fooling_images(
         m, y, alpha=0.05, steps=3, start=x, jitter=3, blur=0.5, total_variation=1.0, generator=seeded()
@@ -160,6 +163,15 @@ def test_early_stop_fools_as_many_and_leaves_the_fooled_alone(targeted):
     assert torch.allclose(early[done & ~succeeded(images)], after_five[done & ~succeeded(images)], atol=1e-6)
     failed = ~succeeded(early)  # these have had all the steps
     assert torch.allclose(early[failed], whole[failed], atol=1e-6)
+
+
+@attacks
+def test_inference_mode_is_no_obstacle(attack):
+    images, labels = some_images(3), torch.tensor([1, 2, 3])
+    model = untrained()
+    expected = attack(model, images, labels)
+    with torch.inference_mode():
+        assert torch.equal(attack(model, images.clone(), labels.clone()), expected)
 
 
 def test_the_generator_decides_the_random_start():

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from tools.notebooks import CELL_TIMEOUT, find_notebooks, one_thread_each, title, write_atomically
+from tools.notebooks import CELL_TIMEOUT, find_notebooks, one_thread_each, title, without_a_reader, write_atomically
 from tools.outputs import describe
 from tools.regression import EXACT, changes
 
@@ -62,6 +62,7 @@ def main() -> int:
     parser.add_argument("notebook", nargs="?", help="such as 2_mnist_cnn/1_train_and_test; all if left out")
     arguments = parser.parse_args()
     one_thread_each()
+    without_a_reader()
     failed = 0
     try:
         paths = find_notebooks(arguments.notebook)

@@ -105,6 +105,12 @@ def _literal(text: str) -> object:
         return text
 
 
+def without_a_reader() -> None:
+    """Let the kernels that this process starts know that nobody is there, though a front end may have started it."""
+    for name in ("JPY_SESSION_NAME", "VSCODE_PID"):  # by which `helpers.show.sliders` knows a reader
+        os.environ.pop(name, None)
+
+
 def one_thread_each() -> None:
     """Give every kernel that this process starts from now on one thread, unless the environment says how many."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

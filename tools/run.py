@@ -24,6 +24,7 @@ from tools.notebooks import (
     one_thread_each,
     parse_parameters,
     title,
+    without_a_reader,
 )
 
 BUILD = ROOT / "build" / "notebooks"
@@ -151,6 +152,7 @@ def main() -> int:
         return 2
     if len(paths) > 1:
         one_thread_each()
+    without_a_reader()
     outcomes = execute_all(paths, parameters)
     print(report(outcomes))
     if len(outcomes) < len(paths):
