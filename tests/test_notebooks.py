@@ -107,7 +107,7 @@ def test_metadata_is_only_what_is_needed(book):
 def test_tags_are_known(book):
     for number, cell in enumerate(book.code, 1):
         for tag in cell.metadata.get("tags", []):
-            known = re.fullmatch(r"parameters|nbval-ignore-output|timing|rtol=(0|[01]?\.\d+|\d+e-\d+)", tag)
+            known = re.fullmatch(r"parameters|nbval-ignore-output|timing|rms=\d+|rtol=(0|[01]?\.\d+|\d+e-\d+)", tag)
             assert known, f"{book.name} cell [{number}]: nothing reads the tag {tag!r}; see tools/regression.py"
 
 

@@ -188,14 +188,15 @@ def test_a_tag_sets_the_tolerance():
     assert not Cell.compare_outputs(published_cell(["rtol=0"]), new, old)
     assert not Cell.compare_outputs(published_cell(["rtol=1e-3"]), new, old)
     assert Cell.compare_outputs(published_cell(["rtol=0.2"]), [text("0.59")], old)
+    paper, shaded = figure(np.full((40, 40), 200)), figure(np.full((40, 40), 205))
+    assert not Cell.compare_outputs(published_cell(), [shaded], [paper])
+    assert Cell.compare_outputs(published_cell(["rms=6"]), [shaded], [paper])
+    assert not Cell.compare_outputs(published_cell(["rms=4"]), [shaded], [paper])
 
 
 @pytest.fixture
 def another_matplotlib(monkeypatch):
     monkeypatch.setattr(tools.regression, "version", lambda name: "3.1.4")
-    tools.regression.other_matplotlib.cache_clear()
-    yield
-    tools.regression.other_matplotlib.cache_clear()
 
 
 def test_figures_of_another_matplotlib_are_skipped_but_seen(another_matplotlib):
