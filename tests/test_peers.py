@@ -12,6 +12,7 @@ from helpers.adversarial import fgsm, pgd
 from helpers.cnn import load_cnn
 from helpers.data import load_mnist
 from helpers.occlusion import occlusion_map
+from tools.bench import mean_drop
 
 PEERS = Path(__file__).resolve().parent.parent / "build" / "peers"
 PATCH = 7
@@ -87,8 +88,4 @@ def test_occlusion_map_averages_to_captums_attribution(network, digits):
     with torch.no_grad():
         clean = network(images).softmax(1).gather(1, labels[:, None])[:, :, None]  # (N, 1, 1)
     drops = clean - occlusion_map(network, images, labels, patch=PATCH)  # (N, 22, 22)
-    # Each pixel: the mean drop over the windows that cover it, a full convolution with a patch of ones.
-    ones = torch.ones(1, 1, PATCH, PATCH)
-    total = torch.nn.functional.conv2d(drops[:, None], ones, padding=PATCH - 1)  # (N, 1, 28, 28)
-    count = torch.nn.functional.conv2d(torch.ones_like(drops)[:, None], ones, padding=PATCH - 1)
-    torch.testing.assert_close(total / count, theirs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(mean_drop(drops, PATCH), theirs, rtol=0, atol=1e-5)

@@ -2,10 +2,12 @@
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 
 from tools.notebooks import ROOT, find_notebooks, title
+from tools.outputs import DIFF
 
 # What PyTorch and its oneDNN can be told not to use: instructions newer than AVX2, vectors at all, and threads.
 PROCESSORS = {
@@ -27,12 +29,17 @@ def main() -> int:
     except ValueError as error:
         sys.exit(f"make portable: {error}")
     red = []
+    kept = ROOT / "build" / "portable"
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
     for name, settings in PROCESSORS.items():
         print(f"\n{name}: " + " ".join(f"{key}={value}" for key, value in settings.items()), flush=True)
         command = [sys.executable, "-m", "pytest", "--quiet", *(f"notebooks/{title(path)}.ipynb" for path in paths)]
         if subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}, check=False).returncode:
             red.append(name)
-    print("\nred: " + ", ".join(red) if red else f"\ngreen on all {len(PROCESSORS)}")
+            if DIFF.is_dir():  # which the next one would remove
+                DIFF.rename(kept / name)
+    print(f"\nred: {', '.join(red)}; pictures are in build/portable" if red else f"\ngreen on all {len(PROCESSORS)}")
     return len(red)
 
 
