@@ -291,19 +291,17 @@ def static(course):
 
 
 @pytest.fixture(scope="module")
-def executes(course):
-    killed = names("executes")[list(EXECUTES).index("kernel_killed")]
-    return pytest_in(course, "-n2", "tests/test_execution.py", f"notebooks/{killed}.ipynb", "-k", "_executes")
-
-
-@pytest.fixture(scope="module")
-def published(course):
-    return pytest_in(course, "-n2", *(f"notebooks/{name}.ipynb" for name in names("published")))
+def executed(course):
+    """What pytest says of the attacks on the execution and of those on the published outputs, from one run."""
+    test = "tests/test_execution.py::test_it_runs_with_other_parameters_and_twice_alike"
+    killed = names("executes")[list(EXECUTES).index("kernel_killed")]  # whose cells must then not be reached
+    cells = [f"notebooks/{name}.ipynb" for name in (killed, *names("published"))]
+    return pytest_in(course, "-n2", *(f"{test}[{name}]" for name in names("executes")), *cells)
 
 
 @pytest.mark.parametrize(("stage", "attack"), [(stage, attack) for stage in STAGES for attack in STAGES[stage]])
 def test_it_is_caught_and_placed(stage, attack, request, record_property):
-    output = request.getfixturevalue(stage)
+    output = request.getfixturevalue("static" if stage == "static" else "executed")
     title = names(stage)[list(STAGES[stage]).index(attack)]
     _, cell, said = STAGES[stage][attack]
     failures = re.findall(rf"^(?:FAILED|ERROR) \S*{re.escape(title)}\b", output, re.MULTILINE)
@@ -322,14 +320,14 @@ def test_it_is_caught_and_placed(stage, attack, request, record_property):
     record_property("attack", f"{stage:10} {attack:34} {found}")
 
 
-def test_the_cells_after_a_failure_are_not_reached(executes, published):
-    row = next(line for line in executes.splitlines() if re.match(r"\S+_kernel_killed +[\d.]+ ", line))
+def test_the_cells_after_a_failure_are_not_reached(executed):
+    row = next(line for line in executed.splitlines() if re.match(r"\S+_executes/\S+_kernel_killed +[\d.]+ ", line))
     assert row.split()[-2:] == [str(len(SOURCES)), "FAILED"]
-    row = next(line for line in published.splitlines() if re.match(r"\S+_figure_swapped +[\d.]+ ", line))
+    row = next(line for line in executed.splitlines() if re.match(r"\S+_figure_swapped +[\d.]+ ", line))
     assert row.split()[-2:] == [str(len(SOURCES) - 6), "FAILED"]
 
 
-def test_pictures_of_a_changed_figure_are_kept(course, published):
+def test_pictures_of_a_changed_figure_are_kept(course, executed):
     title = names("published")[list(PUBLISHED).index("figure_swapped")]
     kept = sorted(path.name for path in (course / "build" / "diff" / title).iterdir())
     assert kept == ["cell-6-actual.png", "cell-6-difference.png", "cell-6-expected.png"]

@@ -23,9 +23,9 @@ REPOSITORY = "ada/digits"
 URL = f"https://github.com/{REPOSITORY}"
 CHEAP = [
     "2_mnist_cnn/3_layer_sizes",
-    "1_foundations/1_tensors_and_gradients",
+    "1_foundations/3_fgsm_and_pgd",
     "3_visualising/1_conv1_filters",
-    "4_adversarial/2_confidence",
+    "4_adversarial/4_cost_curves",
 ]
 PARAMETERS = yaml.safe_load((ROOT / "tests" / "parameters.yml").read_text())
 UNREACHABLE = "http://127.0.0.1:9/"  # no server listens there

@@ -63,7 +63,7 @@ def test_targeted_pgd_is_that_of_torchattacks(network, digits):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("eps", [0.05, 0.1, 0.2])
+@pytest.mark.parametrize("eps", [0.05, 0.15])
 def test_attacks_succeed_where_those_of_foolbox_do(network, digits, eps):
     images, labels = digits
     foolbox = peer("foolbox")
