@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from helpers.cnn import check_images, check_labels, in_mode
+from helpers.cnn import check_images, check_labels, in_chunks, in_mode
 from helpers.show import IMAGE, SIGNED, image_grid
 from helpers.training import predict
 
@@ -280,11 +280,14 @@ def _ascend(
 def _by_chunks(
     model: nn.Module, attack: Callable[..., tuple[Tensor, Tensor]], *tensors: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Run the attack on `CHUNK` images at a time in eval mode; join images (N, ...) and costs (steps, N)."""
-    with torch.inference_mode(False), torch.enable_grad(), in_mode(model, training=False):
-        parts = [
-            attack(*chunk) for chunk in zip(*(tensor.detach().clone().split(CHUNK) for tensor in tensors), strict=True)
-        ]
+    """Run the attack on at most `CHUNK` images at a time in eval mode; join images (N, ...) and costs (steps, N)."""
+
+    def with_gradients(*chunk: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode(False), torch.enable_grad():
+            return attack(*(tensor.detach().clone() for tensor in chunk))
+
+    with in_mode(model, training=False):
+        parts = in_chunks(with_gradients, *tensors, size=CHUNK)
     images, costs = zip(*parts, strict=True)
     return torch.cat(images), torch.cat(costs, dim=1)
 

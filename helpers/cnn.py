@@ -1,9 +1,11 @@
 """The course's network, the trained copies of it, and the checks that every function of images shares."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from helpers.data import DATA
 
 CLASSES = 10
+Result = TypeVar("Result")
 
 
 class DigitCNN(nn.Module):
@@ -91,6 +94,33 @@ def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for module, mode in before.items():
             module.training = mode
+
+
+def in_chunks(work: Callable[..., Result], *tensors: Tensor, size: int) -> list[Result]:
+    """Do the work on a few rows of the tensors at a time, and return what it made of each chunk.
+
+    On a processor each of PyTorch's threads takes chunks of its own; if they shared every operation instead, they would
+    wait for each other hundreds of times a second. The work itself says whether gradients are taken, since threads do
+    not inherit that.
+
+    Args:
+        work: takes a chunk of each tensor; called from several threads.
+        tensors: each (N, ...), N >= 1, all on one device.
+        size: rows of a chunk at most, a bound on the memory.
+    """
+    before = torch.get_num_threads()
+    threads = min(before if tensors[0].device.type == "cpu" else 1, len(tensors[0]))
+    rounds = -(-len(tensors[0]) // (size * threads))
+    even = -(-len(tensors[0]) // (rounds * threads))  # rows of a chunk, so that all threads have as much to do
+    chunks = list(zip(*(tensor.split(even) for tensor in tensors), strict=True))
+    if threads == 1:
+        return [work(*chunk) for chunk in chunks]
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        return list(pool.map(lambda chunk: work(*chunk), chunks))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 def check_shape(images: Tensor) -> None:

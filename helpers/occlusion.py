@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from helpers.cnn import check_images, check_labels, in_mode
+from helpers.cnn import check_images, check_labels, in_chunks, in_mode
 from helpers.show import AMOUNT, IMAGE, STYLE
 
 CHUNK = 64  # occluded images at a time: few enough to stay in a processor's cache, and a bound on the memory
@@ -79,14 +79,17 @@ def _at_every_position(
     covers = (corner <= pixel) & (pixel < corner + patch)  # (H', 28): the rows, or columns, of each position
     masks = (covers[:, None, :, None] & covers[None, :, None, :]).flatten(0, 1).unsqueeze(1)  # (H' * W', 1, 28, 28)
     grey = images.new_tensor(baseline)
-    measured = []
-    with in_mode(model, training=False), torch.no_grad():
-        for first in range(0, len(images) * len(masks), CHUNK):
-            pair = torch.arange(first, min(first + CHUNK, len(images) * len(masks)), device=images.device)
-            image, position = pair // len(masks), pair % len(masks)  # (chunk,) each
-            occluded = torch.where(masks[position], grey, images[image])  # (chunk, 1, 28, 28)
-            measured.append(measure(model(occluded).softmax(1), image))
-    return torch.cat(measured).view(len(images), len(corner), len(corner))
+
+    @torch.no_grad()
+    def measured(pair: Tensor) -> Tensor:
+        image, position = pair // len(masks), pair % len(masks)  # (chunk,) each
+        occluded = torch.where(masks[position], grey, images[image])  # (chunk, 1, 28, 28)
+        return measure(model(occluded).softmax(1), image)
+
+    pairs = torch.arange(len(images) * len(masks), device=images.device)  # every image with every position
+    with in_mode(model, training=False):
+        values = torch.cat(in_chunks(measured, pairs, size=CHUNK))
+    return values.view(len(images), len(corner), len(corner))
 
 
 def show_occlusion(images: Tensor, maps: Tensor, labels: Tensor, *, patch: int, stride: int = 1) -> Figure:

@@ -12,7 +12,7 @@ from IPython.display import clear_output
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from helpers.cnn import check_images, check_labels, in_mode
+from helpers.cnn import check_images, check_labels, in_chunks, in_mode
 
 
 class History(NamedTuple):
@@ -144,9 +144,14 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    """Return logits (N, 10) in eval mode and without gradients, 500 images at a time."""
-    with in_mode(model, training=False), torch.no_grad():
-        return torch.cat([model(batch) for batch in images.split(500)])
+    """Return logits (N, 10) in eval mode and without gradients, at most 500 images at a time."""
+
+    @torch.no_grad()
+    def logits(batch: Tensor) -> Tensor:
+        return model(batch)
+
+    with in_mode(model, training=False):
+        return torch.cat(in_chunks(logits, images, size=500))
 
 
 @contextmanager
