@@ -115,12 +115,11 @@ def in_chunks(work: Callable[..., Result], *tensors: Tensor, size: int) -> list[
     chunks = list(zip(*(tensor.split(even) for tensor in tensors), strict=True))
     if threads == 1:
         return [work(*chunk) for chunk in chunks]
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        return list(pool.map(lambda chunk: work(*chunk), chunks))
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(lambda chunk: work(*chunk), chunks))
     finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
+        torch.set_num_threads(before)  # for threads that begin later
 
 
 def check_shape(images: Tensor) -> None:

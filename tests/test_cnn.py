@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -141,6 +142,8 @@ def test_after_a_chunk_fails_the_threads_are_as_before(threads):
     with pytest.raises(ValueError, match="row 0"):
         in_chunks(work, torch.arange(1000), size=1)
     assert torch.get_num_threads() == 2
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == 2
     assert len(begun) < 1000  # what has not begun is left
 
 
