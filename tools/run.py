@@ -12,6 +12,7 @@ from typing import NamedTuple
 import nbformat
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
@@ -28,6 +29,22 @@ from tools.notebooks import (
 )
 
 BUILD = ROOT / "build" / "notebooks"
+
+
+class SavesAtTheEnd(NBClientEngine):
+    """papermill's own engine, which saves the notebook twice a cell, and so takes a third longer."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name: str, **options: object) -> None:
+        """Execute the cells; papermill saves the notebook before and after this, also after an exception."""
+        path, nb_man.output_path = nb_man.output_path, None
+        try:
+            super().execute_managed_notebook(nb_man, kernel_name, **options)
+        finally:
+            nb_man.output_path = path
+
+
+papermill_engines.register("saves_at_the_end", SavesAtTheEnd)
 
 
 class Outcome(NamedTuple):
@@ -50,6 +67,7 @@ def execute(
             path,
             output,
             parameters,
+            engine_name="saves_at_the_end",
             cwd=cwd or path.parent,
             progress_bar=False,
             execution_timeout=timeout,
