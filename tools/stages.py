@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tools.kernels import start_from_copies
 from tools.notebooks import find_notebooks, heaviest_first, one_thread_each, title, trains, without_a_reader
 from tools.outputs import DIFF, FIGURE, parts
 from tools.regression import Cell
@@ -19,9 +20,10 @@ STAGES = ("executes", "published")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every kernel one thread, and remove the pictures of earlier runs."""
+    """Give every kernel one thread and a quick start, and remove the pictures of earlier runs."""
     one_thread_each()
     without_a_reader()
+    start_from_copies()
     config.pluginmanager.register(Stages())
     if not hasattr(config, "workerinput"):  # not a worker of pytest-xdist
         shutil.rmtree(DIFF, ignore_errors=True)
