@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-import matplotlib.pyplot as plt
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from helpers.cnn import check_images, check_labels, in_chunks, in_mode
-from helpers.show import AMOUNT, IMAGE, STYLE
+from helpers.show import AMOUNT, IMAGE, image_grid
 
 CHUNK = 64  # occluded images at a time: few enough to stay in a processor's cache, and a bound on the memory
 
@@ -84,7 +84,7 @@ def _at_every_position(
     def measured(pair: Tensor) -> Tensor:
         image, position = pair // len(masks), pair % len(masks)  # (chunk,) each
         occluded = torch.where(masks[position], grey, images[image])  # (chunk, 1, 28, 28)
-        return measure(model(occluded).softmax(1), image)
+        return measure(model(occluded).softmax(1, dtype=images.dtype), image)  # also under autocast
 
     pairs = torch.arange(len(images) * len(masks), device=images.device)  # every image with every position
     with in_mode(model, training=False):
@@ -110,24 +110,19 @@ def show_occlusion(images: Tensor, maps: Tensor, labels: Tensor, *, patch: int, 
     """
     if not len(images) == len(maps) == len(labels):
         raise ValueError(f"expected as many maps and labels as images, got {len(images)}, {len(maps)}, {len(labels)}")
-    pairs = min(len(images), 5)
-    lines = -(-len(images) // pairs)
-    with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, axes = plt.subplots(lines, 2 * pairs, figsize=(1.9 * pairs + 0.8, 1.25 * lines + 0.2), squeeze=False)
-        for ax in axes.flat:
-            ax.set(xticks=[], yticks=[], facecolor="#eeeeee")
-            ax.spines[:].set_visible(False)
-        cells = axes.reshape(-1, 2)  # (lines * pairs, 2)
-        low = (patch - 1) / 2 - stride / 2  # left edge of the first value: centred on the first patch
-        high = low + maps.shape[-1] * stride
-        for (left, right), image, values, label in zip(cells, images[:, 0], maps, labels.tolist(), strict=False):
-            left.imshow(image.cpu().numpy(), cmap=IMAGE, vmin=0, vmax=1, interpolation="nearest")
-            left.set_title(f"a {label}", fontsize=9, pad=2)
-            drawn = right.imshow(values.cpu().numpy(), cmap=AMOUNT, vmin=0, vmax=1, extent=(low, high, high, low))
-            right.set(xlim=(-0.5, 27.5), ylim=(27.5, -0.5))
-            right.set_title(f"least {values.min():.2f}", fontsize=9, pad=2)
-        for left, right in cells[len(images) :]:
-            left.set_visible(False)
-            right.set_visible(False)
-        figure.colorbar(drawn, ax=axes, label="probability of the true class", shrink=0.9)
-    return figure
+    # Every pixel as two by two, since the middle of a patch may lie between two pixels.
+    pixels = images[:, 0].repeat_interleave(2, 1).repeat_interleave(2, 2)  # (N, 56, 56)
+    values = maps.repeat_interleave(2 * stride, 1).repeat_interleave(2 * stride, 2)  # (N, 2 * stride * H', ...)
+    before = patch - stride  # the first value is centred on the first patch; what a negative margin says is cut off
+    after = pixels.shape[-1] - before - values.shape[-1]
+    values = F.pad(values, (before, after, before, after), value=torch.nan)  # (N, 56, 56), NaN stays white
+    texts = [
+        (f"a {label}", f"least {least:.2f}") for label, least in zip(labels.tolist(), maps.amin((1, 2)), strict=True)
+    ]
+    return image_grid(
+        torch.stack([pixels, values], 1).flatten(0, 1),  # (2 * N, 56, 56)
+        titles=[text for pair in texts for text in pair],
+        cmap=[IMAGE, AMOUNT] * len(images),
+        zoom=1.5,
+        colorbar="probability of the true class",
+    )

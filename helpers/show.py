@@ -8,8 +8,10 @@ from io import BytesIO
 
 import matplotlib.pyplot as plt
 from IPython.display import display
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
@@ -46,7 +48,7 @@ def show_figure(figure: Figure, alt: str) -> None:
     if not alt.strip():
         raise ValueError("expected a text that says what the figure shows, got an empty one")
     drawn, light = BytesIO(), BytesIO()
-    figure.savefig(drawn, format="png", bbox_inches="tight", facecolor="white")
+    figure.savefig(drawn, format="png", bbox_inches="tight", facecolor="white", pil_kwargs={"compress_level": 1})
     # 256 colours of its own are enough for any figure here, and a third of the bytes in the notebook's file.
     Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(light, "png", optimize=True)
     content = {"image/png": b64encode(light.getvalue()).decode(), "text/plain": repr(figure)}
@@ -101,9 +103,10 @@ def image_grid(
     rows: Sequence[str] | None = None,
     heads: Sequence[str] | None = None,
     title_colors: Sequence[str] | None = None,
+    frames: Sequence[str | None] | None = None,
     limits: tuple[float, float] | Sequence[tuple[float, float]] = (0, 1),
     cmap: str | Sequence[str] = IMAGE,
-    zoom: int = 3,
+    zoom: float = 3,
     colorbar: str | None = None,
 ) -> Figure:
     """Draw images side by side on one scale, every pixel a square of `zoom` screen pixels.
@@ -115,6 +118,7 @@ def image_grid(
         rows: a text to the left of each row of the grid.
         heads: a text over each column of the grid.
         title_colors: N colours of the titles.
+        frames: N colours of thick frames; an image for which it is None has the thin grey one.
         limits: the values drawn in the map's first and last colour, the same for all images, or N pairs.
         cmap: `IMAGE` for pixels, `SIGNED` for data around 0 (with limits (-a, a)), `AMOUNT` for probabilities;
             the same for all images, or N of them.
@@ -122,7 +126,8 @@ def image_grid(
         colorbar: what the scale of the last image measures; None draws no colour bar.
 
     Returns:
-        The figure; its axes are the N images, then the colour bar if there is one.
+        The figure. Its first axes hold all images, in `images`, and count screen pixels, from the top left; where an
+        image lies there, its `get_extent()` tells. Second axes are the colour bar, if there is one.
 
     Raises:
         ValueError: a wrong shape, or texts that do not match the images.
@@ -139,52 +144,48 @@ def image_grid(
     _check_texts(scales, count, "limits")
     _check_texts(titles, count, "titles")
     _check_texts(title_colors, count, "title_colors")
+    _check_texts(frames, count, "frames")
     _check_texts(rows, lines, "rows")
     _check_texts(heads, columns, "heads")
 
     tall, wide = images.shape[1] * zoom, images.shape[2] * zoom  # of one image, in screen pixels
     gap = 6
-    over = 15 * max((text.count("\n") + 1 for text in titles), default=0) if titles else 0
-    top = 18 * max(text.count("\n") + 1 for text in heads) if heads else 0
-    left = 12 + 8 * max(len(part) for text in rows for part in text.split("\n")) if rows else gap
-    right = 90 if colorbar else gap
-    width = left + columns * (wide + gap) - gap + right
-    height = top + lines * (tall + over + gap) + gap
-    if colorbar:
-        height = max(height, 110)
+    parts = [titles[start : start + columns] if titles else [""] for start in range(0, count, columns)]
+    overs = [15 * max((text.count("\n") + 1 for text in part if text), default=0) for part in parts]  # over each row
+    tops = [sum(overs[: line + 1]) + line * (tall + gap) for line in range(lines)]
+    width, height = columns * (wide + gap) - gap, tops[-1] + tall  # of all
+    bar_height = min(max(height - tops[0], 96), 240) if colorbar else 0
+    full_width, full_height = width + 90 * bool(colorbar), max(height, tops[0] + bar_height)
 
     with plt.rc_context({**STYLE, "figure.constrained_layout.use": False}):
-        figure = plt.figure(figsize=(width / 100, height / 100))
-
-        def axes_at(x: float, y: float, w: float, h: float):
-            """Axes whose top left corner and size are given in pixels."""
-            return figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
-
+        figure = plt.figure(figsize=(full_width / 100, full_height / 100))
+        # One pair of axes for all: a hundred of them would take three seconds.
+        ax = figure.add_axes((0, 1 - height / full_height, width / full_width, height / full_height))
+        ax.set_axis_off()
+        boxes = []
         for index, image in enumerate(images.detach().cpu().numpy()):
             line, column = divmod(index, columns)
-            ax = axes_at(left + column * (wide + gap), top + gap + line * (tall + over + gap) + over, wide, tall)
+            x, y = column * (wide + gap), tops[line]
+            boxes.append(Rectangle((x, y), wide, tall))
             low, high = scales[index]
-            ax.imshow(image, cmap=cmaps[index], vmin=low, vmax=high, interpolation="nearest", aspect="auto")
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set(visible=True, color="#cccccc", linewidth=0.5)
+            extent = (x, x + wide, y + tall, y)
+            ax.imshow(image, cmap=cmaps[index], vmin=low, vmax=high, interpolation="nearest", extent=extent)
+            middle = x + wide / 2
             if titles:
                 color = title_colors[index] if title_colors else "black"
-                ax.set_title(titles[index], fontsize=9, pad=2, color=color)
+                ax.text(middle, y - 3, titles[index], fontsize=9, ha="center", color=color)
             if rows and column == 0:
-                ax.set_ylabel(rows[line], rotation=0, ha="right", va="center", fontsize=9, labelpad=4)
+                ax.text(-gap, y + tall / 2, rows[line], fontsize=9, ha="right", va="center")
             if heads and line == 0:
-                ax.annotate(
-                    heads[column],
-                    (0.5, 1),
-                    (0, 3 + over * 0.72),
-                    xycoords="axes fraction",
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=9,
-                )
+                ax.text(middle, -4, heads[column], fontsize=9, ha="center")
+        colors = [color or "#cccccc" for color in frames or [None] * count]
+        widths = [4 if color else 0.5 for color in frames or [None] * count]
+        ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colors, linewidth=widths, clip_on=False))
+        ax.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
         if colorbar:
-            length = min(max(lines * (tall + over + gap) - gap - over, 96), 240)
-            bar = axes_at(width - right + 12, top + gap + over if lines > 1 else gap, 12, length)
+            top = tops[0] if lines > 1 else 0
+            place = ((width + 12) / full_width, 1 - (top + bar_height) / full_height)
+            bar = figure.add_axes((*place, 12 / full_width, bar_height / full_height))
             scale = plt.cm.ScalarMappable(Normalize(*scales[-1]), cmaps[-1])
             figure.colorbar(scale, cax=bar).set_label(colorbar, fontsize=9)
             bar.tick_params(labelsize=8)

@@ -8,10 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from helpers import show
-from helpers.show import SIGNED, image_grid, show_figure, sliders, subplots
+from helpers.show import RED, SIGNED, image_grid, show_figure, sliders, subplots
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def pixels(figure) -> np.ndarray:
 def test_every_pixel_is_a_square_of_screen_pixels():
     image = torch.tensor([[[0.0, 1.0], [0.5, 0.0]]])
     figure = image_grid(image, zoom=20)
-    box = figure.axes[0].get_window_extent()
+    box = figure.axes[0].images[0].get_window_extent()
     top = round(figure.bbox.height - box.y1)
     drawn = pixels(figure)[top : top + 40, round(box.x0) : round(box.x0) + 40, 0]
     assert drawn.shape == (40, 40)
@@ -42,17 +43,34 @@ def test_all_images_share_one_scale():
     figure = image_grid(
         torch.stack([torch.zeros(4, 4), torch.full((4, 4), 0.25)]), limits=(-1, 1), cmap=SIGNED, colorbar="w"
     )
-    assert {ax.images[0].get_clim() for ax in figure.axes[:2]} == {(-1, 1)}
-    assert figure.axes[2].get_ylim() == (-1, 1)
+    grid, bar = figure.axes
+    assert [image.get_clim() for image in grid.images] == [(-1, 1)] * 2
+    assert bar.get_ylim() == (-1, 1)
 
 
 def test_texts_stand_where_they_belong():
     figure = image_grid(
         torch.zeros(4, 1, 3, 3), columns=2, titles=list("abcd"), rows=["up", "down"], heads=["left", "right"]
     )
-    assert [ax.get_title() for ax in figure.axes] == list("abcd")
-    assert [ax.get_ylabel() for ax in figure.axes] == ["up", "", "down", ""]
-    assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["left", "right"]
+    (grid,) = figure.axes
+    where = {text.get_text(): text.get_position() for text in grid.texts}
+    boxes = [image.get_extent() for image in grid.images]  # left, right, bottom, top, from the top left down
+    for title, (left, right, _, top) in zip("abcd", boxes, strict=True):
+        assert where[title] == ((left + right) / 2, pytest.approx(top, abs=5))
+        assert where[title][1] < top
+    for row, (left, _, bottom, top) in (("up", boxes[0]), ("down", boxes[2])):
+        assert where[row] == (pytest.approx(left, abs=10), (bottom + top) / 2)
+        assert where[row][0] < left
+    for head, title in (("left", "a"), ("right", "b")):
+        assert where[head][0] == where[title][0]
+        assert where[head][1] < where[title][1] - 8  # above it
+
+
+def test_chosen_images_have_thick_frames():
+    (grid,) = image_grid(torch.zeros(3, 4, 4), frames=[None, RED, None]).axes
+    (frames,) = grid.collections
+    assert frames.get_linewidth() == [0.5, 4, 0.5]
+    assert to_hex(frames.get_edgecolor()[1]) == RED.lower()
 
 
 @pytest.mark.parametrize(
@@ -64,6 +82,7 @@ def test_texts_stand_where_they_belong():
         ({"images": torch.zeros(3, 4, 4), "titles": ["a"]}, "expected 3 titles, got 1"),
         ({"images": torch.zeros(3, 4, 4), "columns": 2, "rows": ["a"]}, "expected 2 rows, got 1"),
         ({"images": torch.zeros(3, 4, 4), "cmap": ["gray"]}, "expected 3 colour maps, got 1"),
+        ({"images": torch.zeros(3, 4, 4), "frames": [RED]}, "expected 3 frames, got 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, said):

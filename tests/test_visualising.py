@@ -1,6 +1,7 @@
 """Filters, activations and occlusion maps: against naive loops and numbers worked by hand."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -96,12 +97,23 @@ def test_occlusion_refuses_what_it_cannot_use(change, said):
         occlusion_map(untrained(), arguments.pop("images"), arguments.pop("labels"), **arguments)
 
 
+def test_under_autocast_a_map_has_the_images_type_and_nearly_the_same_values():
+    images, labels = some_images(2), torch.tensor([1, 2])
+    exact = occlusion_map(untrained(), images, labels, patch=14, stride=14)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = occlusion_map(untrained(), images, labels, patch=14, stride=14)
+    assert rough.dtype == images.dtype
+    assert 0 < (rough - exact).abs().max() < 0.02
+
+
 def test_the_figure_puts_each_value_where_the_patch_was():
     maps = torch.ones(6, 22, 22)
     figure = show_occlusion(some_images(6), maps, torch.arange(6), patch=7)
-    drawn = [ax for ax in figure.axes if ax.images]
-    assert [tuple(ax.images[0].get_clim()) for ax in drawn[:12]] == [(0, 1)] * 12
-    assert drawn[1].images[0].get_extent() == [2.5, 24.5, 24.5, 2.5]  # first centre at 3, last at 24
+    drawn = figure.axes[0].images  # image, map, image, map, ...
+    assert [image.get_clim() for image in drawn] == [(0, 1)] * 12
+    values = drawn[1].get_array()  # two by two for a pixel; the first patch's centre is pixel 3, the last one's 24
+    where = (~np.ma.getmaskarray(np.ma.masked_invalid(values))).nonzero()
+    assert [(axis.min(), axis.max()) for axis in where] == [(2 * 3, 2 * 24 + 1)] * 2
     with pytest.raises(ValueError, match="6, 5, 6"):
         show_occlusion(some_images(6), maps[:5], torch.arange(6), patch=7)
 
@@ -183,13 +195,14 @@ def test_the_filter_grid_is_signed_and_scaled_by_the_whole_layer():
     with torch.no_grad():
         layer.weight[2, 1, 0, 0] = -4.0
     figure = show_filters(layer, channel=0)
-    assert {ax.images[0].get_clim() for ax in figure.axes[:3]} == {(-4, 4)}
-    assert torch.equal(torch.tensor(figure.axes[1].images[0].get_array()), layer.weight[1, 0].detach())
+    drawn = figure.axes[0].images
+    assert [image.get_clim() for image in drawn] == [(-4, 4)] * 3
+    assert torch.equal(torch.tensor(drawn[1].get_array()), layer.weight[1, 0].detach())
 
 
 def test_activations_are_drawn_on_one_scale():
     signed = torch.tensor([[[1.0, -2.0]], [[0.5, 0.0]]])
-    assert {ax.images[0].get_clim() for ax in show_activations(signed).axes[:2]} == {(-2, 2)}
-    assert {ax.images[0].get_clim() for ax in show_activations(signed.relu()).axes[:2]} == {(0, 1)}
+    assert [image.get_clim() for image in show_activations(signed).axes[0].images] == [(-2, 2)] * 2
+    assert [image.get_clim() for image in show_activations(signed.relu()).axes[0].images] == [(0, 1)] * 2
     with pytest.raises(ValueError, match=r"got \(1, 2, 3, 4\)"):
         show_activations(torch.zeros(1, 2, 3, 4))
