@@ -101,23 +101,29 @@ def in_chunks(work: Callable[..., Result], *tensors: Tensor, size: int) -> list[
 
     On a processor each of PyTorch's threads takes chunks of its own; if they shared every operation instead, they would
     wait for each other hundreds of times a second. The work itself says whether gradients are taken, since threads do
-    not inherit that.
+    not inherit that; `torch.autocast`, which they would not inherit either, is handed on.
 
     Args:
         work: takes a chunk of each tensor; called from several threads.
         tensors: each (N, ...), N >= 1, all on one device.
         size: rows of a chunk at most, a bound on the memory.
     """
-    before = torch.get_num_threads()
-    threads = min(before if tensors[0].device.type == "cpu" else 1, len(tensors[0]))
+    before, device = torch.get_num_threads(), tensors[0].device.type
+    threads = min(before if device == "cpu" else 1, len(tensors[0]))
     rounds = -(-len(tensors[0]) // (size * threads))
     even = -(-len(tensors[0]) // (rounds * threads))  # rows of a chunk, so that all threads have as much to do
     chunks = list(zip(*(tensor.split(even) for tensor in tensors), strict=True))
     if threads == 1:
         return [work(*chunk) for chunk in chunks]
+    precision = {"dtype": torch.get_autocast_dtype(device), "enabled": torch.is_autocast_enabled(device)}
+
+    def in_thread(chunk: tuple[Tensor, ...]) -> Result:
+        with torch.autocast(device, **precision):
+            return work(*chunk)
+
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(lambda chunk: work(*chunk), chunks))
+            return list(pool.map(in_thread, chunks))
     finally:
         torch.set_num_threads(before)  # for threads that begin later
 

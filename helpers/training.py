@@ -125,7 +125,7 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
         ValueError: a wrong shape or type, or pixels outside [0, 1].
     """
     check_images(images)
-    return _logits(model, images).softmax(1)
+    return _logits(model, images).softmax(1, dtype=images.dtype)  # also under autocast
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -144,14 +144,14 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    """Return logits (N, 10) in eval mode and without gradients, at most 500 images at a time."""
+    """Return logits (N, 10) in eval mode and without gradients, at most 100 images at a time."""
 
     @torch.no_grad()
     def logits(batch: Tensor) -> Tensor:
         return model(batch)
 
     with in_mode(model, training=False):
-        return torch.cat(in_chunks(logits, images, size=500))
+        return torch.cat(in_chunks(logits, images, size=100))
 
 
 @contextmanager

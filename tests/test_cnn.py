@@ -131,6 +131,15 @@ def test_chunks_are_worked_on_side_by_side(threads):
     assert in_chunks(lambda rows: both.wait(timeout=20) in (0, 1), torch.arange(2), size=1) == [True, True]
 
 
+@pytest.mark.parametrize("enabled", [False, True])
+def test_threads_compute_as_precisely_as_they_are_told(threads, enabled):
+    threads(2)
+    square = torch.ones(4, 4)
+    with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        parts = in_chunks(lambda rows: rows @ square, torch.ones(8, 4), size=2)
+    assert {part.dtype for part in parts} == {torch.bfloat16 if enabled else torch.float32}
+
+
 def test_after_a_chunk_fails_the_threads_are_as_before(threads):
     threads(2)
     begun = []
