@@ -160,7 +160,8 @@ def fooling_images(
         moves = torch.randint(-jitter, jitter + 1, (steps, 2), generator=generator, device=targets.device).tolist()
 
     def cost(x: Tensor, target: Tensor, move: list[int]) -> Tensor:
-        return _logit(model, x.roll(move, dims=(2, 3)), target) - total_variation * _total_variation(x)
+        logit = _logit(model, x.roll(move, dims=(2, 3)) if jitter else x, target)
+        return logit - total_variation * _total_variation(x) if total_variation else logit
 
     if blur:
         from torchvision.transforms.functional import gaussian_blur  # here, since torchvision takes two seconds to load
