@@ -15,9 +15,9 @@ from unittest.mock import patch
 
 from jupyter_client.provisioning import local_provisioner
 
-from tools.notebooks import ROOT
-
+ROOT = Path(__file__).resolve().parent.parent  # not from tools.notebooks, whose imports would be every kernel's
 IMPORTED = [
+    __name__,
     "ipykernel.kernelapp",
     "matplotlib.pyplot",
     "scipy.stats",
