@@ -20,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from tools.notebooks import ROOT
 
-CELL_SECONDS = 15  # the time budget of a cell here, for the one that hangs; the others take a second or two
+CELL_SECONDS = 10  # the time budget of a cell here, for the one that hangs; the others take a second or two
 SOURCES = [
     """
 import sys
