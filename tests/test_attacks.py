@@ -20,7 +20,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from tools.notebooks import ROOT
 
-CELL_SECONDS = 10  # the time budget of a cell here, for the one that hangs; the others take a second or two
+# The time budget of a cell here, for the one that hangs; where kernels are not copied, importing torch must fit in.
+CELL_SECONDS = 10 if sys.platform == "linux" else 25
 SOURCES = [
     """
 import sys
@@ -334,5 +335,5 @@ def test_pictures_of_a_changed_figure_are_kept(course, executed):
 
 
 def test_another_number_of_workers_changes_nothing(course):
-    output = pytest_in(course, "-n0", f"notebooks/{names('published')[0]}.ipynb")
+    output = pytest_in(course, "-n1", f"notebooks/{names('published')[0]}.ipynb")
     assert f"{len(SOURCES)} passed" in output, output

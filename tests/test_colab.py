@@ -14,6 +14,8 @@ import nbformat
 import papermill
 import pytest
 import yaml
+from jupyter_client.launcher import launch_kernel
+from jupyter_client.provisioning import local_provisioner
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -64,6 +66,7 @@ def colab(tmp_path, monkeypatch, published):
     monkeypatch.setenv("PYTHONPATH", str(stub))
     for name, value in {"GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C.UTF-8", "no_proxy": "*"}.items():
         monkeypatch.setenv(name, value)  # so that git says the same on every machine
+    monkeypatch.setattr(local_provisioner, "launch_kernel", launch_kernel)  # new ones, not copies as in other tests
     redirect(monkeypatch, (published.parent / "bare.git").as_uri())
     folder = tmp_path / "content"
     folder.mkdir()
@@ -114,10 +117,12 @@ def test_a_notebook_alone_in_an_empty_folder_fetches_the_course_once(colab, publ
 
 
 def execute(path, parameters):
-    """Execute the notebook in its folder; papermill raises if a cell does."""
+    """Execute the notebook in its folder; papermill raises if a cell does, and no cell may warn."""
     out = path.parent.parent / "out.ipynb"
     quiet = ["--log-level=ERROR"]
-    papermill.execute_notebook(path, out, parameters, cwd=path.parent, progress_bar=False, extra_arguments=quiet)
+    done = papermill.execute_notebook(path, out, parameters, cwd=path.parent, progress_bar=False, extra_arguments=quiet)
+    shown = [output for cell in done.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert [output.text for output in shown if output.get("name") == "stderr"] == []
 
 
 @pytest.mark.parametrize(

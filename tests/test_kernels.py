@@ -1,13 +1,17 @@
 """Kernels that are copied from a process with all imports done are as good as new ones."""
 
 import os
+import signal
+import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
 
+from tools.notebooks import ROOT
 from tools.run import execute
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are copied on Linux only")
@@ -21,8 +25,10 @@ def printed(path, output):
 
 
 def test_a_kernel_finds_the_libraries_but_not_the_course(course, tmp_path):
-    look = "import sys\nfrom importlib.util import find_spec\nprint('torch' in sys.modules, find_spec('helpers'))"
-    assert printed(course("a/looks", "x = 1", look), tmp_path / "out.ipynb") == ["", "True None\n"]
+    look = (
+        "import sys\nfrom importlib.util import find_spec as f\nprint('torch' in sys.modules, f('helpers'), f('tools'))"
+    )
+    assert printed(course("a/looks", "x = 1", look), tmp_path / "out.ipynb") == ["", "True None None\n"]
 
 
 def test_a_kernel_knows_nothing_of_another(course, tmp_path):
@@ -39,9 +45,43 @@ def test_a_kernel_is_a_group_of_its_own_and_ends_when_told(tmp_path):
     assert os.getpgid(kernel) == kernel != os.getpgid(0)
     client.stop_channels()
     manager.shutdown_kernel(now=True)
+    assert ended(kernel)
+
+
+def test_signals_to_a_kernel_that_is_gone_do_nothing(tmp_path):
+    manager, client = start_new_kernel(cwd=tmp_path)
+    client.stop_channels()
+    os.kill(manager.provisioner.pid, signal.SIGKILL)
+    assert ended(manager.provisioner.pid)
+    manager.interrupt_kernel()
+    manager.shutdown_kernel(now=True)
+
+
+def test_kernels_end_with_the_process_that_started_them(tmp_path):
+    program = """
+import time
+from jupyter_client.manager import start_new_kernel
+from tools.kernels import start_from_copies
+start_from_copies()
+manager, client = start_new_kernel()
+print(manager.provisioner.pid, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as starter:
+        kernel = int(starter.stdout.readline())
+        server = int(subprocess.run(["ps", "-o", "ppid=", str(kernel)], capture_output=True, check=True).stdout)
+        os.kill(kernel, 0)  # is there
+        starter.kill()  # without a chance to tell anyone
+    assert ended(kernel)
+    assert ended(server)
+
+
+def ended(process):
+    """Wait until there is no such process, ten seconds at most."""
     for _ in range(100):
-        if not manager.is_alive():
-            break
-        time.sleep(0.1)
-    with pytest.raises(ProcessLookupError):
-        os.kill(kernel, 0)
+        with suppress(ProcessLookupError):
+            os.kill(process, 0)
+            time.sleep(0.1)
+            continue
+        return True
+    return False

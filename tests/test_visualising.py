@@ -118,6 +118,22 @@ def test_the_figure_puts_each_value_where_the_patch_was():
         show_occlusion(some_images(6), maps[:5], torch.arange(6), patch=7)
 
 
+@pytest.mark.parametrize(("patch", "stride"), [(2, 5), (7, 2), (28, 1), (1, 28)])
+def test_each_value_is_drawn_around_the_centre_of_its_patch(patch, stride):
+    corners = range(0, 28 - patch + 1, stride)
+    maps = torch.arange(len(corners) ** 2.0).view(1, len(corners), len(corners))
+    figure = show_occlusion(some_images(1), maps, torch.tensor([0]), patch=patch, stride=stride)
+    values = np.ma.filled(np.ma.masked_invalid(figure.axes[0].images[1].get_array()), np.nan)  # two by two for a pixel
+    expected = np.full((56, 56), np.nan)
+    for row, top in enumerate(corners):
+        for column, left in enumerate(corners):
+            y, x = (2 * corner + patch - stride for corner in (top, left))  # in halves of a pixel
+            for i in range(max(y, 0), min(y + 2 * stride, 56)):
+                for j in range(max(x, 0), min(x + 2 * stride, 56)):
+                    expected[i, j] = maps[0, row, column]
+    np.testing.assert_array_equal(values, expected)
+
+
 def test_record_returns_what_the_layers_answered():
     model, images = untrained(), some_images(2)
     found = record(model, images, ["conv1", "relu1", "relu2", "fc2"])

@@ -32,7 +32,7 @@ BUILD = ROOT / "build" / "notebooks"
 
 
 class SavesAtTheEnd(NBClientEngine):
-    """papermill's own engine, which saves the notebook twice a cell, and so takes a third longer."""
+    """papermill's own engine, but it does not save the notebook twice a cell, a third of the time of a long one."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name: str, **options: object) -> None:
