@@ -29,7 +29,7 @@ test: $(READY)  ## Lint, test the helpers, and hold every notebook against its p
 
 peers: build/peers/ready  ## Install what the tests compare the attacks and maps with (12 MB, into build/peers)
 
-bench: build/peers/ready  ## Time the heavy work beside what a user would take instead (half an hour; PARTS="attacks growth")
+bench: build/peers/ready  ## Time the heavy work beside what a user would take instead (an hour; PARTS="attacks growth")
 	@$(BIN)/python -m tools.bench $$PARTS
 
 lab: $(READY)  ## Open JupyterLab at the repository
