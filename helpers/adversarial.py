@@ -87,13 +87,19 @@ def pgd(
         start = (images + eps * (2 * noise - 1)).clamp(0, 1)
     sign = -1 if targeted else 1
 
+    def step(gradient: Tensor) -> Tensor:
+        return alpha * gradient.sign()
+
+    def project(x: Tensor, image: Tensor) -> Tensor:
+        return (image + (x - image).clamp(-eps, eps)).clamp(0, 1)
+
     def attack(image: Tensor, label: Tensor, begin: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
         return _ascend(
             lambda x: sign * F.cross_entropy(model(x), label, reduction="none"),
             begin,
             steps=steps,
-            step=lambda gradient: alpha * gradient.sign(),
-            project=lambda x: (image + (x - image).clamp(-eps, eps)).clamp(0, 1),
+            step=step,
+            project=lambda x: project(x, image),
         )
 
     def attack_until(image: Tensor, label: Tensor, x: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
@@ -106,8 +112,8 @@ def pgd(
             logits = model(point)
             (gradient,) = torch.autograd.grad(sign * F.cross_entropy(logits, label[left], reduction="sum"), point)
             failed = (logits.argmax(1) == label[left]) != targeted
-            left, moved = left[failed], (point.detach() + alpha * gradient.sign())[failed]
-            x[left] = (image[left] + (moved - image[left]).clamp(-eps, eps)).clamp(0, 1)
+            left, moved = left[failed], (point.detach() + step(gradient))[failed]
+            x[left] = project(moved, image[left])
         return x, torch.zeros(1, len(x), dtype=torch.bool, device=x.device).index_fill(1, left, True)
 
     if not early_stop:

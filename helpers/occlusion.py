@@ -113,7 +113,7 @@ def show_occlusion(images: Tensor, maps: Tensor, labels: Tensor, *, patch: int, 
     # Every pixel as two by two, since the middle of a patch may lie between two pixels.
     pixels = images[:, 0].repeat_interleave(2, 1).repeat_interleave(2, 2)  # (N, 56, 56)
     values = maps.repeat_interleave(2 * stride, 1).repeat_interleave(2 * stride, 2)  # (N, 2 * stride * H', ...)
-    before = patch - stride  # the first value is centred on the first patch; what a negative margin says is cut off
+    before = patch - stride  # the first value is centred on the first patch; a negative margin cuts that much off
     after = pixels.shape[-1] - before - values.shape[-1]
     values = F.pad(values, (before, after, before, after), value=torch.nan)  # (N, 56, 56), NaN stays white
     texts = [

@@ -122,7 +122,7 @@ def image_grid(
         limits: the values drawn in the map's first and last colour, the same for all images, or N pairs.
         cmap: `IMAGE` for pixels, `SIGNED` for data around 0 (with limits (-a, a)), `AMOUNT` for probabilities;
             the same for all images, or N of them.
-        zoom: screen pixels for a pixel.
+        zoom: screen pixels for a pixel; whole, unless pixels were repeated to make up for a fraction.
         colorbar: what the scale of the last image measures; None draws no colour bar.
 
     Returns:
