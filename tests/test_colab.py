@@ -98,11 +98,12 @@ def outputs(*sources: str, folder: Path):
 
 @pytest.mark.parametrize("name", CHEAP)
 def test_a_notebook_alone_in_an_empty_folder_fetches_the_course_once(colab, published, monkeypatch, name):
-    if name == CHEAP[0]:  # with new kernels, the others with copies as in all other tests
-        monkeypatch.setattr(local_provisioner, "launch_kernel", launch_kernel)
     alone = colab / Path(f"{name}.ipynb").name
     shutil.copy(published / "notebooks" / f"{name}.ipynb", alone)
-    execute(alone, PARAMETERS[name])
+    with monkeypatch.context() as patch:
+        if name == CHEAP[0]:  # a new kernel, not a copy as in all other tests
+            patch.setattr(local_provisioner, "launch_kernel", launch_kernel)
+        execute(alone, PARAMETERS[name])
     redirect(monkeypatch, UNREACHABLE)  # from now on nothing can be cloned,
     trace = colab.parent / "trace"
     monkeypatch.setenv("GIT_TRACE", str(trace))  # and nothing is tried

@@ -2,7 +2,8 @@
 
 Importing torch, and what it loads when an optimizer or `assert_close` is first used, takes longer than most notebooks.
 A copy has nothing of the course, and knows nothing of another. What only a new process shows, it does not: a warning
-while a library is imported, or a variable that is read then. So `make run` and tests/test_colab.py start new ones.
+while a library is imported, or a variable that is read then. So `make run` starts new ones, and a test of the notebook
+alone in an empty folder does.
 """
 
 import gc
