@@ -46,10 +46,12 @@ def test_fgsm_is_that_of_torchattacks(network, digits, eps):
     torch.testing.assert_close(fgsm(network, *digits, eps=eps), theirs, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("eps", "alpha"), [(0.1, 0.01), (0.3, 0.04)])
-def test_pgd_is_that_of_torchattacks(network, digits, eps, alpha):
-    theirs = peer("torchattacks").PGD(network, eps=eps, alpha=alpha, steps=10, random_start=False)(*digits)
-    torch.testing.assert_close(pgd(network, *digits, eps=eps, alpha=alpha, steps=10), theirs, rtol=0, atol=1e-6)
+@pytest.mark.parametrize(("eps", "steps", "count"), [(0.1, 10, 200), (0.3, 40, 50)])
+def test_pgd_is_that_of_torchattacks(network, digits, eps, steps, count):
+    images, labels = digits[0][:count], digits[1][:count]
+    theirs = peer("torchattacks").PGD(network, eps=eps, alpha=0.01, steps=steps, random_start=False)(images, labels)
+    ours = pgd(network, images, labels, eps=eps, alpha=0.01, steps=steps)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_targeted_pgd_is_that_of_torchattacks(network, digits):

@@ -147,6 +147,15 @@ def test_accepted_outputs_are_clean_and_leave_no_trace_of_a_progress_bar(course)
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
 
 
+def test_a_notebook_that_is_accepted_is_named_with_what_changed(course, monkeypatch, capsys):
+    course("a/one", "x = 1", "print(x)")
+    monkeypatch.setattr("sys.argv", ["accept", "a/one"])
+    assert tools.accept.main() == 0
+    said = capsys.readouterr().out
+    assert said.startswith("accepted a/one: \ncell [2]\n")
+    assert "stdout 1" in said
+
+
 def test_a_notebook_that_fails_is_not_accepted(course, monkeypatch, capsys):
     path = course("a/one", "x = 1", "raise ValueError('boom')")
     before = path.read_bytes()

@@ -2,6 +2,6 @@
 
 import sys
 
-# jsonschema, with which nbformat checks notebooks, imports a grammar of addresses if it is there, which takes longer
-# than all else that nbformat imports. No notebook needs it.
-sys.modules.setdefault("rfc3987_syntax", None)  # to Python: not there
+# jsonschema, with which nbformat checks notebooks, imports rfc3987_syntax if that is installed, to check international
+# web addresses. It takes longer than all else that nbformat imports, and the notebook format has none.
+sys.modules.setdefault("rfc3987_syntax", None)  # None: importing it fails, as if it were not installed

@@ -2,8 +2,8 @@
 
 Importing torch, and what it loads when an optimizer or `assert_close` is first used, takes longer than most notebooks.
 A copy has nothing of the course, and knows nothing of another. What only a new process shows, it does not: a warning
-while a library is imported, or a variable that is read then. So `make run` starts new ones, and a test of the notebook
-alone in an empty folder does.
+while a library is imported, or a variable that is read then. So `make run` starts new ones, and so does one test in
+tests/test_colab.py.
 """
 
 import gc
@@ -91,6 +91,7 @@ def _kernel(arguments: list[str], folder: str | Path, environment: dict[str, str
     sys.path[:] = wished + others
     for name in [name for name in sys.modules if name.partition(".")[0] == "tools"]:
         del sys.modules[name]
+    sys.modules.pop("rfc3987_syntax", None)  # which `tools` had put aside
     sys.argv[1:] = [*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"]
     gc.freeze()  # what is imported stays: no search for garbage need look at it
     Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
