@@ -6,12 +6,19 @@ import sys
 
 import pytest
 import torch
-from torchvision.datasets import MNIST
 
 import helpers.data
 from helpers.data import ARCHIVES, DATA, load_mnist
 
 RAW = DATA / "MNIST" / "raw"
+
+
+@pytest.fixture
+def torchvision_mnist():
+    """torchvision's own MNIST, whose import takes a second: for the tests that need it."""
+    from torchvision.datasets import MNIST
+
+    return MNIST
 
 
 @pytest.fixture
@@ -36,15 +43,17 @@ def test_shapes_types_and_ranges(train, count):
     assert labels.unique().tolist() == list(range(10))
 
 
-def test_pixels_and_labels_are_those_torchvision_reads(clone):
-    theirs = MNIST(clone.parents[1], train=False, download=True)  # finds the archives, verifies and extracts them
+def test_pixels_and_labels_are_those_torchvision_reads(clone, torchvision_mnist):
+    theirs = torchvision_mnist(
+        clone.parents[1], train=False, download=True
+    )  # finds the archives, verifies and extracts them
     images, labels = load_mnist(train=False)
     assert torch.equal(labels, theirs.targets)
     assert torch.equal(images, theirs.data.unsqueeze(1) / 255)
 
 
-def test_the_published_checksums_are_those_of_torchvision():
-    assert dict(MNIST.resources) == ARCHIVES
+def test_the_published_checksums_are_those_of_torchvision(torchvision_mnist):
+    assert dict(torchvision_mnist.resources) == ARCHIVES
 
 
 @pytest.mark.usefixtures("clone")

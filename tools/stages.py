@@ -102,7 +102,7 @@ class Stages:
         """Add up what was done and found, in whichever process it was."""
         about = dict(report.user_properties)
         if report.when == "call" and "attack" in about:
-            self.attacks.append(about["attack"] + "  MISSED" * report.failed)
+            self.attacks.append(f"{about['attack']}: {'MISSED' if report.failed else 'ok'}")
         if "notebook" not in about:
             return
         notebook, stage = about.pop("notebook"), about.pop("stage")
