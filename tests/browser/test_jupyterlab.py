@@ -164,7 +164,9 @@ def watch_until_done(page: Page, picture: Path) -> list[int]:
             else:
                 seen.append(bars[-1])
                 if len(seen) == 3:
-                    page.locator(".jp-OutputArea-output pre").filter(has_text=BAR).first.scroll_into_view_if_needed()
+                    # The cell, for the bar itself is another element at every step.
+                    cell = page.locator(".jp-CodeCell").filter(has_text=BAR).first
+                    cell.evaluate("cell => cell.scrollIntoView()")
                     page.screenshot(path=picture)
         failed = page.locator(ERRORS)
         if failed.count():
