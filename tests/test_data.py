@@ -44,9 +44,8 @@ def test_shapes_types_and_ranges(train, count):
 
 
 def test_pixels_and_labels_are_those_torchvision_reads(clone, torchvision_mnist):
-    theirs = torchvision_mnist(
-        clone.parents[1], train=False, download=True
-    )  # finds the archives, verifies and extracts them
+    # It finds the archives, verifies and extracts them.
+    theirs = torchvision_mnist(clone.parents[1], train=False, download=True)
     images, labels = load_mnist(train=False)
     assert torch.equal(labels, theirs.targets)
     assert torch.equal(images, theirs.data.unsqueeze(1) / 255)
