@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test peers bench lab site browser accept portable checkpoints doctor work publish lint lock clean
+.PHONY: help run test peers bench lab site browser accept portable checkpoints study doctor work publish lint lock clean
 
 help:  ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,13 +42,16 @@ browser: $(READY) site  ## Open the web page and JupyterLab in headless Chromium
 	build/site-env/bin/python -m pytest tests/browser
 
 accept: $(READY)  ## Execute NOTEBOOK=... (or all) in place, show what changes, and keep it as published
-	@$(BIN)/python -m tools.accept "$$NOTEBOOK"
+	@$(BIN)/python -m tools.regression.accept "$$NOTEBOOK"
 
-portable: $(READY)  ## Hold NOTEBOOK=... (or all) against its outputs as five other processors would compute them
-	@$(BIN)/python -m tools.portable "$$NOTEBOOK"
+portable: $(READY)  ## Measure how far NOTEBOOK=... (or all) moves on other processors and under ten other roundings
+	@$(BIN)/python -m tools.regression.portable "$$NOTEBOOK"
 
 checkpoints: $(READY)  ## Train both networks from scratch into data/ (a few minutes)
 	@$(BIN)/python -m tools.checkpoints
+
+study: $(READY)  ## Train the 200 networks of notebook 2.6's table into data/ (half an hour; goes on where it was)
+	@$(BIN)/python -m tools.study
 
 doctor:  ## Say in ten lines what is wrong with this machine's environment, and what to type
 	@$(PYTHON) -m tools.doctor

@@ -5,11 +5,11 @@ what one becomes does not depend on the others.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -24,6 +24,9 @@ SIZE = (1, 28, 28)
 def fgsm(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, targeted: bool = False) -> Tensor:
     """Return the images after one step of size eps along the sign of the loss's gradient.
 
+    The loss is log-sum-exp of the other logits minus the label's own, the log odds against the label. Its gradient has
+    the sign of cross-entropy's, which in float32 is lost where the model is sure: there the softmax rounds to 1.
+
     Args:
         model: takes images (N, 1, 28, 28), returns logits (N, 10); used in eval mode, left as found.
         images: (N, 1, 28, 28) float in [0, 1].
@@ -32,10 +35,14 @@ def fgsm(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, target
         targeted: step down the loss of `labels` instead of up.
 
     Returns:
-        (N, 1, 28, 28) in [0, 1], at most eps from `images` in every pixel.
+        (N, 1, 28, 28) in [0, 1], at most eps from `images` in every pixel, to the last bit.
 
     Raises:
-        ValueError: one of the arguments is not as above.
+        ValueError: one of the arguments is not as above, a logit or a gradient is not finite, or the gradient of every
+            image is zero: the attack says nothing about such a model.
+
+    Warns:
+        UserWarning: so many images, but not all, had a gradient that is zero in every pixel.
 
     Source: I. Goodfellow et al., Explaining and Harnessing Adversarial Examples (2015).
     """
@@ -71,62 +78,58 @@ def pgd(
         generator: of the random start, on the images' device.
 
     Returns:
-        (N, 1, 28, 28) in [0, 1], at most eps from `images` in every pixel.
+        (N, 1, 28, 28) in [0, 1], at most eps from `images` in every pixel, to the last bit.
 
     Raises:
-        ValueError: one of the arguments is not as above.
+        ValueError: as in `fgsm`.
+
+    Warns:
+        UserWarning: as in `fgsm`.
 
     Source: A. Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks (2018).
     """
     check_images(images)
     check_labels(labels, len(images))
     _check_numbers(eps=eps, alpha=alpha, steps=steps)
-    start = images
+    low, high = _ball(images, eps)
+    x = images.detach().clone()
     if random_start:
         noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
-        start = (images + eps * (2 * noise - 1)).clamp(0, 1)
-    sign = -1 if targeted else 1
+        x = (x + min(eps, 1) * (2 * noise - 1)).clamp(low, high)
+    stride = min(alpha, 1)  # a larger step ends at the same edge of the range
+    if targeted:
+        stride = -stride
 
-    def step(gradient: Tensor) -> Tensor:
-        return alpha * gradient.sign()
-
-    def project(x: Tensor, image: Tensor) -> Tensor:
-        return (image + (x - image).clamp(-eps, eps)).clamp(0, 1)
-
-    def attack(image: Tensor, label: Tensor, begin: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
-        return _ascend(
-            lambda x: sign * F.cross_entropy(model(x), label, reduction="none"),
-            begin,
-            steps=steps,
-            step=step,
-            project=lambda x: project(x, image),
-        )
-
-    def attack_until(image: Tensor, label: Tensor, x: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
-        """The same steps for those alone that the logits met on the way show not to have succeeded yet."""
+    def attack(label: Tensor, low: Tensor, high: Tensor, x: Tensor, *, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return x, which images are left to attack (1, N), and the faults of their gradients."""
         left = torch.arange(len(x), device=x.device)
+        faults = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
         for _ in range(steps):
             if len(left) == 0:
                 break
             point = x[left].requires_grad_()
-            logits = model(point)
-            (gradient,) = torch.autograd.grad(sign * F.cross_entropy(logits, label[left], reduction="sum"), point)
-            failed = (logits.argmax(1) == label[left]) != targeted
-            left, moved = left[failed], (point.detach() + step(gradient))[failed]
-            x[left] = project(moved, image[left])
-        return x, torch.zeros(1, len(x), dtype=torch.bool, device=x.device).index_fill(1, left, True)
+            logits = _logits(model, point)
+            gradient, found = _gradient(_log_odds_against(logits, label[left]), point)
+            faults[:, left] |= found
+            moved = (point.detach() + stride * gradient.sign()).clamp(low[left], high[left])
+            if early_stop:  # by the logits that were met on the way
+                failed = (logits.argmax(1) == label[left]) != targeted
+                left, moved = left[failed], moved[failed]
+            x[left] = moved
+        return x, torch.zeros(1, len(x), dtype=torch.bool, device=x.device).index_fill(1, left, True), faults
 
-    if not early_stop:
-        return _by_chunks(model, partial(attack, steps=steps), images, labels, start)[0]
-    result = start.detach().clone()
-    left = torch.arange(len(images), device=images.device)  # those that have not succeeded yet
-    for done in range(0, steps, ROUND):
-        few_steps = partial(attack_until, steps=min(ROUND, steps - done))
-        result[left], failed = _by_chunks(model, few_steps, images[left], labels[left], result[left])
+    left = torch.arange(len(images), device=images.device)
+    faults = torch.zeros(2, len(images), dtype=torch.bool, device=images.device)
+    size = ROUND if early_stop else max(steps, 1)
+    for done in range(0, steps, size):
+        some = partial(attack, steps=min(size, steps - done))
+        x[left], failed, found = _by_chunks(model, some, labels[left], low[left], high[left], x[left])
+        faults[:, left] |= found
         left = left[failed[0]]
         if len(left) == 0:
             break
-    return result
+    _report(faults)
+    return x
 
 
 def fooling_images(
@@ -159,7 +162,7 @@ def fooling_images(
         costs: (steps, N), C before each step, the penalty included.
 
     Raises:
-        ValueError: one of the arguments is not as above.
+        ValueError: one of the arguments is not as above, or as in `fgsm`.
 
     Source: part B of the assignment; K. Simonyan et al., Deep Inside Convolutional Networks (2014);
         the regularisers: A. Mahendran and A. Vedaldi (2015), C. Olah et al., Feature Visualization (2017).
@@ -189,7 +192,7 @@ def fooling_images(
         smooth = gaussian_blur(x, 2 * round(3 * blur) + 1, blur) if blur else x
         return smooth.clamp(0, 1)
 
-    def attack(begin: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def attack(begin: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         offsets = iter(moves)
         return _ascend(
             lambda x: cost(x, target, next(offsets)),
@@ -199,7 +202,7 @@ def fooling_images(
             project=project,
         )
 
-    return _by_chunks(model, attack, start, targets)
+    return _reported(*_by_chunks(model, attack, start, targets))
 
 
 def targeted_images(
@@ -220,7 +223,7 @@ def targeted_images(
         costs: (steps, N), C before each step.
 
     Raises:
-        ValueError: one of the arguments is not as above.
+        ValueError: one of the arguments is not as above, or as in `fgsm`.
 
     Source: part B of the assignment.
     """
@@ -228,7 +231,7 @@ def targeted_images(
     check_labels(targets, len(images))
     _check_numbers(beta=beta, alpha=alpha, steps=steps)
 
-    def attack(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def attack(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return _ascend(
             lambda x: _logit(model, x, target) - beta * (x - image).square().mean((1, 2, 3)),
             image,
@@ -237,7 +240,7 @@ def targeted_images(
             project=lambda x: x.clamp(0, 1),
         )
 
-    return _by_chunks(model, attack, images, targets)
+    return _reported(*_by_chunks(model, attack, images, targets))
 
 
 def adversarial_noise(
@@ -257,7 +260,7 @@ def adversarial_noise(
         (N, 1, 28, 28), signed. images + noise is what the network was shown; it may leave [0, 1].
 
     Raises:
-        ValueError: one of the arguments is not as above.
+        ValueError: one of the arguments is not as above, or as in `fgsm`.
 
     Source: part B of the assignment.
     """
@@ -266,7 +269,7 @@ def adversarial_noise(
     bound = float("inf") if eps is None else eps
     _check_numbers(alpha=alpha, steps=steps, eps=bound)
 
-    def attack(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def attack(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return _ascend(
             lambda noise: _logit(model, image + noise, target),
             torch.zeros_like(image),
@@ -275,7 +278,7 @@ def adversarial_noise(
             project=lambda noise: noise.clamp(-bound, bound),
         )
 
-    return _by_chunks(model, attack, images, targets)[0]
+    return _reported(*_by_chunks(model, attack, images, targets))[0]
 
 
 def _ascend(
@@ -285,36 +288,99 @@ def _ascend(
     steps: int,
     step: Callable[[Tensor], Tensor],
     project: Callable[[Tensor], Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Repeat x <- project(x + step(dC/dx)); return the last x and the costs (steps, N) met on the way."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Repeat x <- project(x + step(dC/dx)); return the last x, the costs (steps, N) met, and the gradients' faults."""
     costs = [x.new_empty(0, len(x))]
+    faults = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
     for _ in range(steps):
         x = x.detach().requires_grad_()
         values = cost(x)  # (N,)
-        (gradient,) = torch.autograd.grad(values.sum(), x)  # each image's cost depends on that image alone
+        gradient, found = _gradient(values, x)
+        faults |= found
         costs.append(values.detach()[None])
         x = project(x.detach() + step(gradient))
-    return x.detach(), torch.cat(costs)
+    return x.detach(), torch.cat(costs), faults
 
 
 def _by_chunks(
-    model: nn.Module, attack: Callable[..., tuple[Tensor, Tensor]], *tensors: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Run the attack on at most `CHUNK` images at a time in eval mode; join images (N, ...) and costs (steps, N)."""
+    model: nn.Module, attack: Callable[..., tuple[Tensor, Tensor, Tensor]], *tensors: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the attack on at most `CHUNK` images at a time in eval mode; join images (N, ...) and rows (..., N)."""
 
-    def with_gradients(*chunk: Tensor) -> tuple[Tensor, Tensor]:
+    def with_gradients(*chunk: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.inference_mode(False), torch.enable_grad():
             return attack(*(tensor.detach().clone() for tensor in chunk))
 
     with in_mode(model, training=False):
         parts = in_chunks(with_gradients, *tensors, size=CHUNK)
-    images, costs = zip(*parts, strict=True)
-    return torch.cat(images), torch.cat(costs, dim=1)
+    images, *rows = zip(*parts, strict=True)
+    return torch.cat(images), *(torch.cat(row, dim=1) for row in rows)
+
+
+def _gradient(values: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradient of each image's value (N,) by that image, (N, ...), and its faults.
+
+    Returns:
+        The gradient, and (2, N): which images have a value or a gradient that is not finite, and which a zero gradient.
+    """
+    (gradient,) = torch.autograd.grad(values.sum(), x)  # each image's value depends on that image alone
+    pixels = gradient.flatten(1)  # (N, pixels)
+    return gradient, torch.stack([~(values + pixels.sum(1)).isfinite(), (pixels == 0).all(1)])
+
+
+def _report(faults: Tensor) -> None:
+    """Raise or warn if gradients had faults (2, N), as `fgsm` says: who stood still is not called robust."""
+    broken, still = faults.sum(1).tolist()
+    count = faults.shape[1]
+    if broken:
+        raise ValueError(f"expected finite logits and gradients, got NaN or infinity for {broken} of {count} images")
+    if still:
+        said = f"the gradient of {still} of {count} images is zero in every pixel, so that no step could move them"
+        if still == count:
+            raise ValueError(f"expected a model with gradients, but {said}; that does not make it robust")
+        warnings.warn(f"{said}; that does not make the model robust there", stacklevel=4)
+
+
+def _reported(images: Tensor, costs: Tensor, faults: Tensor) -> tuple[Tensor, Tensor]:
+    """Return images and costs once the faults are reported."""
+    _report(faults)
+    return images, costs
+
+
+def _log_odds_against(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return log((1 - p) / p) of each label's probability p, (N,), in at least float32, never rounded away."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    own = labels[:, None]  # (N, 1)
+    return logits.scatter(1, own, -math.inf).logsumexp(1) - logits.gather(1, own)[:, 0]
+
+
+def _ball(images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return the lowest and the highest image within eps and [0, 1]: never a bit further away, in any dtype."""
+    radius = images.new_tensor(min(eps, 1))  # a larger ball holds no more images
+    if radius.item() > eps:  # the dtype has no such number: the one below
+        radius = radius.nextafter(torch.zeros_like(radius))
+
+    def edge(shift: Tensor) -> Tensor:
+        total = images + shift
+        part = total - images
+        error = (images - (total - part)) + (shift - part)  # of the sum, exactly (Knuth's TwoSum)
+        outside = error * shift.sign() < 0  # it was rounded away from the image
+        return torch.where(outside, total.nextafter(images), total).clamp(0, 1)
+
+    return edge(-radius), edge(radius)
+
+
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the model's logits (N, 10); ValueError unless they have a gradient by the pixels."""
+    logits = model(images)
+    if not logits.requires_grad:
+        raise ValueError("expected logits that depend on the pixels, got some without a gradient")
+    return logits
 
 
 def _logit(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     """Return each image's logit of its target, (N,)."""
-    return model(images).gather(1, targets[:, None])[:, 0]
+    return _logits(model, images).gather(1, targets[:, None])[:, 0]
 
 
 def _normalise(gradient: Tensor) -> Tensor:

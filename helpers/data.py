@@ -25,7 +25,7 @@ def load_mnist(train: bool) -> tuple[Tensor, Tensor]:
         train: the training images if true, the test images if false.
 
     Returns:
-        images: (N, 1, 28, 28) float32 in [0, 1], 0 the background and 1 the full stroke.
+        images: (N, 1, 28, 28) in [0, 1], 0 the background and 1 the full stroke; of torch's default dtype.
         labels: (N,) int64 in 0..9.
 
     Raises:
@@ -36,7 +36,35 @@ def load_mnist(train: bool) -> tuple[Tensor, Tensor]:
     split = "train" if train else "t10k"
     images = _read(f"{split}-images-idx3-ubyte.gz", header=16).view(-1, 1, 28, 28)  # (N * 784,) -> (N, 1, 28, 28)
     labels = _read(f"{split}-labels-idx1-ubyte.gz", header=8)  # (N,)
-    return images.float().div_(255), labels.long()
+    return images.to(torch.get_default_dtype()).div_(255), labels.long()
+
+
+def split(
+    images: Tensor, labels: Tensor, *, validation: int = 5_000, seed: int = 0
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Draw a validation set from the training images: (the others, their labels), (the drawn ones, their labels).
+
+    They are drawn, not taken from the end, since MNIST's images are in an order: the last ones are easier to read.
+
+    Args:
+        images: (N, ...).
+        labels: (N,).
+        validation: how many are drawn, 1 to N - 1.
+        seed: of the drawing; the trained networks in `data/` have never seen the 5,000 of seed 0.
+
+    Returns:
+        Two pairs, each in the order in which the images came.
+
+    Raises:
+        ValueError: images and labels differ in number, or so many cannot be drawn.
+    """
+    if len(images) != len(labels):
+        raise ValueError(f"expected as many labels as images, got {len(labels)} and {len(images)}")
+    if not isinstance(validation, int) or not 1 <= validation < len(images):
+        raise ValueError(f"expected validation to be 1 to {len(images) - 1} of {len(images)} images, got {validation}")
+    drawn = torch.zeros(len(images), dtype=torch.bool)
+    drawn[torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:validation]] = True
+    return (images[~drawn], labels[~drawn]), (images[drawn], labels[drawn])
 
 
 def _read(name: str, header: int) -> Tensor:

@@ -12,6 +12,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import Bbox
 from PIL import Image
 from torch import Tensor
 
@@ -38,9 +39,12 @@ STYLE = {
 def show_figure(figure: Figure, alt: str) -> None:
     """Display the figure with a text for those who cannot see it, and close it.
 
+    The output's metadata keep the text, and under `images` where each picture of pixels lies in the figure, as
+    [left, top, width, height] in screen pixels, so that a comparison can look there.
+
     Args:
         figure: any figure; it is drawn once, here.
-        alt: what the figure shows, in a sentence or two; kept in the output's metadata.
+        alt: what the figure shows, in a sentence or two.
 
     Raises:
         ValueError: `alt` is empty.
@@ -48,12 +52,26 @@ def show_figure(figure: Figure, alt: str) -> None:
     if not alt.strip():
         raise ValueError("expected a text that says what the figure shows, got an empty one")
     drawn, light = BytesIO(), BytesIO()
-    figure.savefig(drawn, format="png", bbox_inches="tight", facecolor="white", pil_kwargs={"compress_level": 1})
+    figure.draw_without_rendering()  # lays it out
+    figure.set_layout_engine("none")
+    paper = figure.get_tightbbox().padded(0.1)  # inches
+    figure.savefig(drawn, format="png", bbox_inches=paper, facecolor="white", pil_kwargs={"compress_level": 1})
     # 256 colours of its own are enough for any figure here, and a third of the bytes in the notebook's file.
     Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(light, "png", optimize=True)
     content = {"image/png": b64encode(light.getvalue()).decode(), "text/plain": repr(figure)}
-    display(content, raw=True, metadata={"image/png": {"alt": alt}})
+    display(content, raw=True, metadata={"image/png": {"alt": alt}, "images": _boxes(figure, paper)})
     plt.close(figure)
+
+
+def _boxes(figure: Figure, paper: Bbox) -> list[list[int]]:
+    """Return where the figure's images lie on the paper (in inches), as [left, top, width, height] in pixels."""
+    found = []
+    for image in (image for ax in figure.axes for image in ax.images):
+        box = image.get_window_extent()  # in pixels from the bottom left; its corners in any order
+        (left, right), (low, high) = sorted(box.intervalx), sorted(box.intervaly)
+        place = (left - paper.x0 * figure.dpi, paper.y1 * figure.dpi - high, right - left, high - low)
+        found.append([round(value) for value in place])
+    return found
 
 
 def sliders(draw: Callable[..., Figure], alt: str, **ranges: tuple[float, float, float, float]) -> None:

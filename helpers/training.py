@@ -16,10 +16,10 @@ from helpers.cnn import check_images, check_labels, in_chunks, in_mode
 
 
 class History(NamedTuple):
-    """What `train` recorded: the training loss at every step, the validation part a few times an epoch."""
+    """What `train` recorded: the training loss at every step, the validation set a few times an epoch."""
 
     train_loss: list[float]  # cross-entropy of the batch of step 1, 2, ...
-    val_step: list[int]  # the steps after which the validation part was measured
+    val_step: list[int]  # the steps after which the validation set was measured
     val_loss: list[float]  # cross-entropy
     val_accuracy: list[float]  # fraction in [0, 1]
 
@@ -34,25 +34,24 @@ def train(
     batch_size: int = 64,
     max_lr: float = 6e-3,
     label_smoothing: float = 0.0,
-    validation: int = 5_000,
+    validation: tuple[Tensor, Tensor] | None = None,
     evaluations: int = 5,
 ) -> History:
     """Train the model in place with Adam and a one-cycle learning rate; show a progress bar meanwhile.
 
-    The last `validation` images are held out: never trained on, they are measured as training goes.
     In a notebook the bar is wiped at the end, with all that the cell has printed until then.
 
     Args:
         model: takes images (N, 1, 28, 28), returns logits (N, 10); left in the mode it came in.
         images: (N, 1, 28, 28) float in [0, 1], on the model's device.
         labels: (N,) int64 in 0..9.
-        epochs: passes over the images that are not held out, at least 1.
+        epochs: passes over the images, at least 1.
         seed: of the order in which images are drawn; the weights' start is the model's own.
         batch_size: images a step.
         max_lr: the highest learning rate of the cycle.
         label_smoothing: share of each label, in [0, 1), that is spread evenly over the ten digits while training.
-        validation: how many images are held out, at least 1.
-        evaluations: how many times an epoch the held-out part is measured.
+        validation: images and labels, as above, that are only measured, as training goes; None measures nothing.
+        evaluations: how many times an epoch they are measured.
 
     Raises:
         ValueError: images, labels or one of the numbers are not as above; nothing was trained.
@@ -60,22 +59,18 @@ def train(
     Source: D. P. Kingma and J. Ba, Adam (2015); L. N. Smith and N. Topin, Super-Convergence (2018);
         label smoothing: C. Szegedy et al. (2016).
     """
-    check_images(images)
-    check_labels(labels, len(images))
-    whole = {"epochs": epochs, "batch_size": batch_size, "evaluations": evaluations, "validation": validation}
+    for part, part_labels in [(images, labels), validation or (images, labels)]:
+        check_images(part)
+        check_labels(part_labels, len(part))
+    whole = {"epochs": epochs, "batch_size": batch_size, "evaluations": evaluations}
     for name, number in whole.items():
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"expected {name} to be a whole number of at least 1, got {number!r}")
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"expected label_smoothing in [0, 1), got {label_smoothing!r}")
-    if validation >= len(images):
-        raise ValueError(f"expected validation to be 1 to {len(images) - 1} of {len(images)} images, got {validation}")
-
     if not all(weight.requires_grad for weight in model.parameters()):
         raise ValueError("expected a model that can learn, got frozen weights (model.requires_grad_() frees them)")
 
-    held_images, held_labels = images[-validation:], labels[-validation:]
-    images, labels = images[:-validation], labels[:-validation]
     steps = -(-len(images) // batch_size)  # an epoch; the last batch may be smaller
     measured = {epochs * steps * k // (epochs * evaluations) for k in range(1, epochs * evaluations + 1)}
     generator = torch.Generator().manual_seed(seed)
@@ -92,11 +87,12 @@ def train(
                 schedule.step()
                 history.train_loss.append(loss.item())
                 bar.update()
-                if len(history.train_loss) in measured:
-                    logits = _logits(model, held_images)
+                if validation and len(history.train_loss) in measured:
+                    held_images, held_labels = validation
+                    answers = logits(model, held_images)
                     history.val_step.append(len(history.train_loss))
-                    history.val_loss.append(F.cross_entropy(logits, held_labels).item())
-                    history.val_accuracy.append((logits.argmax(1) == held_labels).float().mean().item())
+                    history.val_loss.append(F.cross_entropy(answers, held_labels).item())
+                    history.val_accuracy.append((answers.argmax(1) == held_labels).float().mean().item())
                     bar.set_postfix_str(f"validation accuracy {history.val_accuracy[-1]:.2%}")
     return history
 
@@ -125,7 +121,7 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
         ValueError: a wrong shape or type, or pixels outside [0, 1].
     """
     check_images(images)
-    return _logits(model, images).softmax(1, dtype=images.dtype)  # also under autocast
+    return logits(model, images).softmax(1, dtype=images.dtype)  # also under autocast
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -143,15 +139,15 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     return (predict(model, images).argmax(1) == labels).float().mean().item()
 
 
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    """Return logits (N, 10) in eval mode and without gradients, at most 100 images at a time."""
+def logits(model: nn.Module, images: Tensor) -> Tensor:
+    """Return what `predict` turns into probabilities, (N, 10): in eval mode and without gradients, by 100 images."""
 
     @torch.no_grad()
-    def logits(batch: Tensor) -> Tensor:
+    def of_some(batch: Tensor) -> Tensor:
         return model(batch)
 
     with in_mode(model, training=False):
-        return torch.cat(in_chunks(logits, images, size=100))
+        return torch.cat(in_chunks(of_some, images, size=100))
 
 
 @contextmanager

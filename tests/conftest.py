@@ -6,15 +6,16 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-import tools.notebooks
+import tools.regression.notebooks
 
-tools.notebooks.one_thread_each()  # before torch is imported: two workers, and the kernels they start, share two cores
+# Before torch is imported: two workers, and the kernels they start, share two cores.
+tools.regression.notebooks.one_thread_each()
 
 
 @pytest.fixture
 def course(tmp_path, monkeypatch):
     """A course of the test's own: a function that writes a notebook from the sources of its code cells."""
-    monkeypatch.setattr(tools.notebooks, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(tools.regression.notebooks, "NOTEBOOKS", tmp_path / "notebooks")
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
     def write(name: str, *sources: str) -> Path:

@@ -3,9 +3,9 @@
 import nbformat
 import pytest
 
-import tools.accept
-import tools.outputs
-from tools.accept import accept
+import tools.regression.accept
+import tools.regression.outputs
+from tools.regression.accept import accept
 from tools.run import execute
 
 FIGURE = """
@@ -22,8 +22,8 @@ display({"image/png": b64encode(file.getvalue()).decode()}, raw=True, metadata={
 @pytest.fixture
 def diff(tmp_path, monkeypatch):
     """The folder of the pictures."""
-    monkeypatch.setattr(tools.outputs, "ROOT", tmp_path)
-    monkeypatch.setattr(tools.outputs, "DIFF", tmp_path / "build" / "diff")
+    monkeypatch.setattr(tools.regression.outputs, "ROOT", tmp_path)
+    monkeypatch.setattr(tools.regression.outputs, "DIFF", tmp_path / "build" / "diff")
     return tmp_path / "build" / "diff"
 
 

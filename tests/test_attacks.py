@@ -18,8 +18,8 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools.accept import accept
-from tools.notebooks import ROOT
+from tools.regression.accept import accept
+from tools.regression.notebooks import ROOT
 
 # The time budget of a cell here, for the one that hangs; where kernels are not copied, importing torch must fit in.
 CELL_SECONDS = 6 if sys.platform == "linux" else 25
@@ -277,7 +277,7 @@ def write(notebook: NotebookNode, root: Path, titles: list[str], place: int) -> 
 @pytest.fixture(scope="module")
 def report(course) -> str:
     """What pytest says of all of them, from one run with a single worker, as the course's own user would start it."""
-    test = "tests/test_execution.py::test_it_runs_with_other_parameters_and_twice_alike"
+    test = "tests/test_execution.py::test_it_runs_with_other_parameters_and_again"
     killed = names("executes")[list(EXECUTES).index("kernel_killed")]  # whose cells must then not be reached
     chosen = ["tests/test_notebooks.py", *(f"{test}[{name}]" for name in names("executes"))]
     chosen += [f"notebooks/{name}.ipynb" for name in (killed, *names("published"))]

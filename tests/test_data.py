@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import helpers.data
-from helpers.data import ARCHIVES, DATA, load_mnist
+from helpers.data import ARCHIVES, DATA, load_mnist, split
 
 RAW = DATA / "MNIST" / "raw"
 
@@ -83,3 +83,40 @@ def test_a_missing_archive_is_named_with_the_way_out(clone):
 def test_the_course_starts_without_importing_torchvision():
     code = "import sys, helpers.adversarial, helpers.training, helpers.show; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=DATA.parent).returncode == 0, "it takes two seconds to load"
+
+
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("double")
+def test_images_are_of_the_default_dtype():
+    images, _ = load_mnist(train=False)
+    assert images.dtype == torch.float64
+    assert torch.equal((images * 255).round(), images * 255)  # every pixel is k / 255 to the last bit
+    assert torch.equal(images, (images * 255).round() / 255)
+
+
+def test_the_validation_set_is_drawn_by_its_seed_and_the_rest_is_left():
+    images, labels = torch.arange(100.0)[:, None], torch.arange(100)
+    (rest, rest_labels), (drawn, drawn_labels) = split(images, labels, validation=30, seed=1)
+    assert (len(rest), len(drawn)) == (70, 30)
+    assert torch.equal(torch.cat([rest_labels, drawn_labels]).sort().values, labels)
+    assert torch.equal(rest[:, 0].long(), rest_labels)
+    assert torch.equal(drawn[:, 0].long(), drawn_labels)
+    assert drawn_labels.diff().min() > 0  # in their order, and not the last ones
+    assert drawn_labels.max() - drawn_labels.min() > 60
+    again = split(images, labels, validation=30, seed=1)[1][1]
+    assert torch.equal(again, drawn_labels)
+    assert not torch.equal(split(images, labels, validation=30, seed=2)[1][1], drawn_labels)
+
+
+@pytest.mark.parametrize("validation", [0, 100, -1, 1.5])
+def test_a_split_that_cannot_be_is_refused(validation):
+    with pytest.raises(ValueError, match=f"1 to 99 of 100 images, got {validation}"):
+        split(torch.zeros(100, 1), torch.zeros(100), validation=validation)
+    with pytest.raises(ValueError, match="as many labels as images, got 99 and 100"):
+        split(torch.zeros(100, 1), torch.zeros(99))

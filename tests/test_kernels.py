@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from tools.notebooks import ROOT
+from tools.regression.notebooks import ROOT
 from tools.run import execute
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are copied on Linux only")
@@ -61,7 +61,7 @@ def test_kernels_end_with_the_process_that_started_them(tmp_path):
     program = """
 import time
 from jupyter_client.manager import start_new_kernel
-from tools.kernels import IMPORTED, start_from_copies
+from tools.regression.kernels import IMPORTED, start_from_copies
 IMPORTED.clear()  # quicker, and no difference to how it ends
 start_from_copies()
 manager, client = start_new_kernel()

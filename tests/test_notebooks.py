@@ -4,14 +4,19 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
-from tools.notebooks import NOTEBOOKS, ROOT, find_notebooks, title
+from tools.regression.notebooks import NOTEBOOKS, ROOT, find_notebooks, title
+from tools.regression.prose import LINK, numbers, quoted, stands_in
 
 BOOKS = {title(path): path for path in find_notebooks()}
 NOISE = re.compile(r"at 0x[0-9a-f]{6,}|\d+it/s|\d+%\||Wall time|CPU times|\d+:\d\d<\d+:\d\d")
+# Numbers in prose that stand in no output, a list a notebook, each with its reason.
+ELSEWHERE = yaml.safe_load(Path(__file__).with_name("prose.yml").read_text("utf-8")) or {}
 MAKERS = {"print": "stdout", "show_figure": "image/png"}  # what code calls, and what is then stored
 
 
@@ -108,7 +113,7 @@ def test_tags_are_known(book):
     for number, cell in enumerate(book.code, 1):
         for tag in cell.metadata.get("tags", []):
             known = re.fullmatch(r"parameters|nbval-ignore-output|timing|rms=\d+|rtol=(0|[01]?\.\d+|\d+e-\d+)", tag)
-            assert known, f"{book.name} cell [{number}]: nothing reads the tag {tag!r}; see tools/regression.py"
+            assert known, f"{book.name} cell [{number}]: nothing reads the tag {tag!r}; see tools/regression"
 
 
 def test_it_has_one_parameters_cell_of_literals(book):
@@ -162,6 +167,30 @@ def test_previous_and_next_are_its_neighbours(book):
 def test_it_is_light(book):
     size = BOOKS[book.name].stat().st_size
     assert size <= 400_000, f"{book.name}: {size / 1000:.0f} kB, over 400; draw fewer or smaller images"
+
+
+@cache
+def numbers_of(name):
+    """Return the numbers of a notebook's code and outputs; none of a notebook that is not there."""
+    return numbers(read(name)) if name in BOOKS else set()
+
+
+def test_every_number_in_its_prose_stands_in_an_output(book):
+    """Or in the code; of another notebook if the paragraph links to it; or in prose.yml, with a reason."""
+    folder = book.name.split("/")[0]
+    called = {".".join(part[0] for part in name.split("/")) for name in BOOKS}  # 4.1 is a notebook
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            links = [link if "/" in link else f"{folder}/{link}" for link in LINK.findall(cell.source)]
+            for line, number in quoted(cell):
+                known = number in called or number in ELSEWHERE.get(book.name, {})
+                found = any(stands_in(number, numbers_of(name)) for name in (book.name, *links))
+                assert known or found, f"{book.name} says {number}, which no output does: {line}"
+
+
+def test_what_prose_says_without_an_output_is_still_said(book):
+    said = {number for cell in book.cells if cell.cell_type == "markdown" for _, number in quoted(cell)}
+    assert set(ELSEWHERE.get(book.name, {})) <= said
 
 
 @pytest.mark.parametrize("folder", ["helpers", "tools"])

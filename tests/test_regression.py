@@ -12,10 +12,11 @@ from nbformat.v4 import new_code_cell, new_output
 from nbval.plugin import IPyNbCell, IPyNbFile
 from PIL import Image
 
-import tools.outputs
-import tools.regression
-from tools.outputs import Change, describe, figure_error, parts
-from tools.regression import EXACT, NUMBER, Cell, changes, relative_error
+import tools.regression.cells
+import tools.regression.outputs
+from tools.regression.cells import Cell
+from tools.regression.compare import EXACT, NUMBER, RMS, changes, figure_error, relative_error
+from tools.regression.outputs import Change, describe, parts
 
 
 def text(content, name="stdout"):
@@ -140,7 +141,7 @@ def test_one_changed_letter_counts_however_large_the_figure():
         letter[10:17, 10:13] = 0
         errors.append(figure_error(figure(white).data["image/png"], figure(letter).data["image/png"]))
     assert errors[0] == errors[1] == pytest.approx(255 * math.sqrt(21 / 1024))
-    assert errors[0] > tools.regression.RMS
+    assert errors[0] > RMS
 
 
 def test_noise_is_no_change_unless_pixels_must_be_exact():
@@ -152,8 +153,8 @@ def test_noise_is_no_change_unless_pixels_must_be_exact():
 
 
 def test_pictures_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(tools.outputs, "ROOT", tmp_path)
-    monkeypatch.setattr(tools.outputs, "DIFF", tmp_path / "build" / "diff")
+    monkeypatch.setattr(tools.regression.outputs, "ROOT", tmp_path)
+    monkeypatch.setattr(tools.regression.outputs, "DIFF", tmp_path / "build" / "diff")
     old, new = np.full((40, 40), 255), np.full((40, 50), 255)
     new[5, 5] = 0
     (change,) = changes([figure(old)], [figure(new)])
@@ -169,11 +170,11 @@ def test_pictures_are_kept(tmp_path, monkeypatch):
 def test_the_names_of_nbval_are_there():
     assert {"collect", "setup", "kernel"} <= set(dir(IPyNbFile))
     assert {"compare_outputs", "repr_failure", "reportinfo", "runtest", "from_parent"} <= set(dir(IPyNbCell))
-    assert issubclass(tools.regression.Cell, IPyNbCell)
+    assert issubclass(Cell, IPyNbCell)
 
 
 def test_the_plug_in_is_short():
-    assert Path(tools.regression.__file__).read_text("utf-8").count("\n") <= 150
+    assert Path(tools.regression.cells.__file__).read_text("utf-8").count("\n") <= 150
 
 
 def published_cell(tags=()):
@@ -196,7 +197,7 @@ def test_a_tag_sets_the_tolerance():
 
 @pytest.fixture
 def another_matplotlib(monkeypatch):
-    monkeypatch.setattr(tools.regression, "version", lambda name: "3.1.4")
+    monkeypatch.setattr(tools.regression.cells, "version", lambda name: "3.1.4")
 
 
 def test_figures_of_another_matplotlib_are_skipped_but_seen(another_matplotlib):

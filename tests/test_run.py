@@ -6,9 +6,9 @@ import json
 import nbformat
 import pytest
 
-import tools.accept
+import tools.regression.accept
 import tools.run
-from tools.notebooks import NOTEBOOKS, find_notebooks, parse_parameters, title, write_atomically
+from tools.regression.notebooks import NOTEBOOKS, find_notebooks, parse_parameters, title, write_atomically
 from tools.run import execute, execute_all, report
 
 
@@ -138,7 +138,7 @@ def test_accepted_outputs_are_clean_and_leave_no_trace_of_a_progress_bar(course)
         "with progress_bar(3, 'x') as bar:\n    bar.update(3)\n    bar.refresh()"
     )
     path = course("a/one", "x = 2", bar, "print(x)")
-    tools.accept.accept(path)
+    tools.regression.accept.accept(path)
     notebook = json.loads(path.read_text())
     assert [cell["outputs"] for cell in notebook["cells"][:2]] == [[], []]
     assert notebook["cells"][2]["outputs"] == [{"name": "stdout", "output_type": "stream", "text": ["2\n"]}]
@@ -150,7 +150,7 @@ def test_accepted_outputs_are_clean_and_leave_no_trace_of_a_progress_bar(course)
 def test_a_notebook_that_is_accepted_is_named_with_what_changed(course, monkeypatch, capsys):
     course("a/one", "x = 1", "print(x)")
     monkeypatch.setattr("sys.argv", ["accept", "a/one"])
-    assert tools.accept.main() == 0
+    assert tools.regression.accept.main() == 0
     said = capsys.readouterr().out
     assert said.startswith("accepted a/one: \ncell [2]\n")
     assert "stdout 1" in said
@@ -160,7 +160,7 @@ def test_a_notebook_that_fails_is_not_accepted(course, monkeypatch, capsys):
     path = course("a/one", "x = 1", "raise ValueError('boom')")
     before = path.read_bytes()
     monkeypatch.setattr("sys.argv", ["accept", "a/one"])
-    assert tools.accept.main() == 1
+    assert tools.regression.accept.main() == 1
     assert "kept as it was: a/one" in capsys.readouterr().err
     assert path.read_bytes() == before
 

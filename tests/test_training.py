@@ -27,7 +27,8 @@ def linear(seed: int = 0) -> nn.Module:
 def test_it_learns_and_records_what_it_saw():
     images, labels = bars(250)
     model = linear()
-    history = train(model, images, labels, epochs=3, seed=0, batch_size=32, validation=50, evaluations=2)
+    held = images[200:], labels[200:]
+    history = train(model, images[:200], labels[:200], epochs=3, seed=0, batch_size=32, validation=held, evaluations=2)
     assert len(history.train_loss) == 3 * math.ceil(200 / 32)
     assert history.val_step == [3, 7, 10, 14, 17, 21]
     assert len(history.val_loss) == len(history.val_accuracy) == 6
@@ -36,7 +37,7 @@ def test_it_learns_and_records_what_it_saw():
     assert history.val_accuracy[-1] == 1 == accuracy(model, images, labels)
 
 
-def test_every_image_but_the_held_out_is_drawn_once_an_epoch(monkeypatch):
+def test_every_image_is_drawn_once_an_epoch_and_none_of_the_validation_set(monkeypatch):
     seen = []
     plain = helpers.training.F.cross_entropy
 
@@ -58,7 +59,9 @@ def test_every_image_but_the_held_out_is_drawn_once_an_epoch(monkeypatch):
     monkeypatch.setattr(helpers.training.F, "cross_entropy", spy)
     images = torch.zeros(100, 1, 28, 28)
     images[:, 0, 0, 0] = torch.arange(100) / 100
-    train(Echo(), images, torch.zeros(100, dtype=torch.int64), epochs=2, seed=0, batch_size=16, validation=20)
+    labels = torch.zeros(100, dtype=torch.int64)
+    held = images[80:], labels[80:]
+    train(Echo(), images[:80], labels[:80], epochs=2, seed=0, batch_size=16, validation=held)
     drawn = torch.cat(seen).view(2, 80)
     assert not torch.equal(drawn[0], drawn[1])
     for epoch in drawn:
@@ -70,7 +73,7 @@ def test_label_smoothing_spreads_the_labels_in_training_only():
     sure = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=False))
     with torch.no_grad():
         sure[1].weight.copy_(20 * images[:10].flatten(1) / 28)  # logit 20 for the right class, 0 for the others
-    options = {"epochs": 1, "seed": 0, "validation": 10, "batch_size": 50, "max_lr": 0.0}
+    options = {"epochs": 1, "seed": 0, "validation": (images, labels), "batch_size": 60, "max_lr": 0.0}
     history = train(sure, images, labels, **options, label_smoothing=0.1)
     assert history.train_loss == [pytest.approx(20 - 20 * (0.9 + 0.01), rel=1e-4)]
     assert history.val_loss == pytest.approx([0] * len(history.val_loss), abs=1e-6)
@@ -88,7 +91,7 @@ def test_one_cycle_rises_for_a_tenth_and_falls_to_the_end(steps):
 
 def test_the_seed_decides():
     images, labels = bars(100)
-    runs = [train(linear(), images, labels, epochs=1, seed=seed, validation=20).train_loss for seed in (1, 1, 2)]
+    runs = [train(linear(), images, labels, epochs=1, seed=seed).train_loss for seed in (1, 1, 2)]
     assert runs[0] == runs[1] != runs[2]
 
 
@@ -97,7 +100,7 @@ def test_the_global_generator_and_the_inputs_are_left_alone():
     before = images.clone(), labels.clone(), torch.get_rng_state()
     model = linear()
     state = torch.get_rng_state()
-    train(model, images, labels, epochs=1, seed=3, validation=10)
+    train(model, images, labels, epochs=1, seed=3)
     assert torch.equal(images, before[0])
     assert torch.equal(labels, before[1])
     assert torch.equal(torch.get_rng_state(), state)
@@ -107,7 +110,7 @@ def test_the_global_generator_and_the_inputs_are_left_alone():
 def test_mode_is_left_as_found(training):
     images, labels = bars(40)
     model = DigitCNN(batch_norm=True).train(training)
-    train(model, images, labels, epochs=1, seed=0, validation=8)
+    train(model, images, labels, epochs=1, seed=0, validation=(images[:8], labels[:8]))
     predict(model, images[:4])
     assert model.training == training
 
@@ -159,9 +162,8 @@ def test_accuracy_is_a_fraction():
         ({"batch_size": -1}, "batch_size .* got -1"),
         ({"evaluations": 0}, "evaluations .* got 0"),
         ({"label_smoothing": 1.0}, "label_smoothing .* got 1.0"),
-        ({"validation": 40}, "1 to 39 of 40 images, got 40"),
-        ({"validation": 0}, "validation .* got 0"),
-        ({"validation": 1.5}, "validation .* got 1.5"),
+        ({"validation": (bars(5)[0], bars(4)[1])}, "expected 5 labels"),
+        ({"validation": (2 * bars(5)[0], bars(5)[1])}, r"\[0, 1\], got 0 to 2"),
         ({"images": 255 * bars(40)[0]}, r"\[0, 1\], got 0 to 255"),
         ({"images": bars(40)[0].squeeze(1)}, r"\(40, 28, 28\)"),
         ({"labels": bars(40)[1] + 1}, "0..9, got 1 to 10"),
@@ -173,7 +175,7 @@ def test_bad_input_is_refused_before_anything_changes(change, said):
     model = change.pop("model", None) or linear()
     before = model[1].weight.detach().clone()
     images, labels = bars(40)
-    arguments = {"images": images, "labels": labels, "epochs": 1, "seed": 0, "validation": 8} | change
+    arguments = {"images": images, "labels": labels, "epochs": 1, "seed": 0} | change
     with pytest.raises(ValueError, match=said):
         train(model, arguments.pop("images"), arguments.pop("labels"), **arguments)
     assert torch.equal(model[1].weight, before)

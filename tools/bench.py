@@ -33,7 +33,7 @@ from helpers.cnn import DigitCNN, load_cnn
 from helpers.data import DATA, load_mnist
 from helpers.occlusion import occlusion_map
 from helpers.training import accuracy, train
-from tools.notebooks import ROOT, find_notebooks
+from tools.regression.notebooks import ROOT, find_notebooks
 
 PEERS = ROOT / "build" / "peers"
 SCRATCH = ROOT / "build" / "bench"

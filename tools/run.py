@@ -16,7 +16,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
-from tools.notebooks import (
+from tools.regression.notebooks import (
     CELL_TIMEOUT,
     ROOT,
     WORKERS,
@@ -72,7 +72,9 @@ def execute(
             progress_bar=False,
             execution_timeout=timeout,
             kernel_name="python3",
-            extra_arguments=["--log-level=ERROR"],  # of the kernel, which else warns of its own loopback connection
+            extra_arguments=[
+                "--log-level=CRITICAL"
+            ],  # of the kernel, which else tells of its loopback and of an interrupt
         )
     except PapermillExecutionError as error:
         failure = f"{_last_started_cell(output)}\n{error.ename}: {error.evalue}"

@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 from jupyter_client.provisioning import local_provisioner
 
-ROOT = Path(__file__).resolve().parent.parent  # not from tools.notebooks, whose imports would be every kernel's
+ROOT = Path(__file__).resolve().parents[2]  # not from `notebooks`, whose imports would be every kernel's
 IMPORTED = [
     "ipykernel.kernelapp",
     "matplotlib.pyplot",

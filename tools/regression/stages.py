@@ -11,10 +11,18 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tools.kernels import start_from_copies
-from tools.notebooks import find_notebooks, heaviest_first, one_thread_each, title, trains, without_a_reader
-from tools.outputs import DIFF, FIGURE, parts
 from tools.regression import Cell
+from tools.regression.kernels import start_from_copies
+from tools.regression.notebooks import (
+    ROOT,
+    find_notebooks,
+    heaviest_first,
+    one_thread_each,
+    title,
+    trains,
+    without_a_reader,
+)
+from tools.regression.outputs import DIFF, FIGURE, parts, write_page
 
 STAGES = ("executes", "published")
 
@@ -81,20 +89,20 @@ class Stages:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Leave out the cells after a failure."""
+        """Leave out the cells after one that raised; after one whose outputs only differ they still tell something."""
         if isinstance(item, Cell):
             if title(item.path) in self.failed:
                 pytest.skip("not reached")
             if not item.options["check"]:
-                figures = sum(kind == FIGURE for kind, _ in parts(item.cell.outputs))
+                figures = sum(part.kind == FIGURE for part in parts(item.cell.outputs))
                 item.user_properties += [("cells not compared", 1), ("figures not compared", figures)]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item):
-        """Note which notebook failed."""
+        """Note which notebook cannot go on."""
         report = yield
         about = stage_of(item)
-        if about and report.failed:
+        if about and report.failed and not getattr(item, "comparison_traceback", None):
             self.failed.add(about[0])
         return report
 
@@ -134,4 +142,6 @@ class Stages:
             failed = "  FAILED" if counts["failed"] and name != "all" else ""
             terminalreporter.line(f"{name:{width}}" + "".join(cells) + failed)
         if any(counts["failed"] for counts in self.counts.values()):
-            terminalreporter.line("executed notebooks are in build/executed, pictures of changed figures in build/diff")
+            page = write_page()
+            beside = f", what differs is side by side in {page.relative_to(ROOT)}" if page else ""
+            terminalreporter.line(f"executed notebooks are in build/executed{beside}")

@@ -1,0 +1,60 @@
+"""Numbers that a notebook's prose quotes, and where they stand: in an output or in the code of the same notebook."""
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+
+from nbformat import NotebookNode
+
+LEFT_OUT = re.compile(
+    r"<details>.*?</details>|```.*?```|`[^`]*`|\$\$.*?\$\$|(?<!\\)\$[^$]*\$|https?://\S+|<[^>]*>|\[\d\.\d\b[^\]]*\](?=\()|\]\([^)]*\)",
+    re.DOTALL,
+)
+QUOTED = re.compile(r"(?<![\w.,])(?:\d{1,3}(?:,\d{3})+|\d*)\.\d+(?![\w]|[.,]\d)")
+NUMBER = re.compile(r"(?<![A-Za-z_])(?:\d{1,3}(?:,\d{3})+(?!\d)|\d[\d_]*|(?=\.\d))(?:\.\d+)?(?:e[-+]?\d+)?")
+LINK = re.compile(r"\]\((?:\.\./)?((?:\w+/)?\w+)\.ipynb\)")
+
+
+def quoted(cell: NotebookNode, number: re.Pattern = QUOTED) -> Iterator[tuple[str, str]]:
+    """Yield line and number for each number of a Markdown cell outside formulas, code and folded text.
+
+    Args:
+        cell: the cell.
+        number: what a number is; by default, one with a decimal point.
+    """
+    kept = LEFT_OUT.sub(lambda found: "\n" * found[0].count("\n"), cell.source)  # every line keeps its place
+    for line, text in zip(cell.source.split("\n"), kept.split("\n"), strict=True):
+        for found in number.finditer(text):
+            yield line.strip(), found[0]
+
+
+def gone(before: NotebookNode, after: NotebookNode) -> list[str]:
+    """Return the lines of prose that quote a number which stood in the outputs before, and stands nowhere after."""
+    old, new = numbers(before), numbers(after)
+    found = {}
+    for cell in after.cells:
+        if cell.cell_type == "markdown":
+            for line, number in quoted(cell, NUMBER):
+                if stands_in(number, old) and not stands_in(number, new):
+                    found[line] = None
+    return list(found)
+
+
+def numbers(notebook: NotebookNode) -> set[Decimal]:
+    """Return all that a quote may repeat: the numbers of the notebook's code and of the outputs stored with it."""
+    texts = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            texts.append(cell.source)
+            texts += [output.get("text", "") for output in cell.outputs]
+            texts += [output.data["text/plain"] for output in cell.outputs if "text/plain" in output.get("data", {})]
+    return {
+        abs(Decimal(found[0].replace(",", "").replace("_", ""))) for text in texts for found in NUMBER.finditer(text)
+    }
+
+
+def stands_in(quote: str, values: set[Decimal]) -> bool:
+    """Return whether one of the values, rounded as the quote is, is what it says."""
+    said = Decimal(quote.replace(",", ""))
+    half = Decimal(1).scaleb(said.as_tuple().exponent) / 2
+    return any(abs(value - said) <= half for value in values)

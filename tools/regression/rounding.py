@@ -1,0 +1,68 @@
+"""A processor that rounds in its own way, imitated in a kernel: what IPython runs there before the first cell.
+
+Every Conv2d and Linear gets the last bit of its outputs, and of the gradient by its inputs, moved by one up or down or
+left as it is, as a hash of the value and of the number in ROUNDING decides; or, where ROUNDING is a device such as
+cuda, computes there. Small numbers that are exact, such as 3 or 0.25, are exact on every processor and stay so.
+"""
+
+
+def _round_differently():
+    import copy
+    import os
+
+    import torch
+    from torch import nn
+
+    seed = os.environ["ROUNDING"]
+
+    def moved(values):
+        whole = {torch.float32: torch.int32, torch.float64: torch.int64}.get(values.dtype)
+        if whole is None:
+            return values
+        scaled = values * 1024
+        exact = (scaled == scaled.round()) & (scaled.abs() < 2**20) | ~values.isfinite()
+        bits = values.contiguous().view(whole)
+        mixed = (bits.long() ^ (bits.long() >> 17)) * 0x2545F4914F6CDD1D + int(seed) * 0x9E3779B97F4A7C1
+        step = ((mixed >> 40) % 3 - 1).to(whole)  # -1, 0 or 1
+        return torch.where(exact, values, (bits + step).view(values.dtype))
+
+    class Backward(torch.autograd.Function):
+        """Leaves the values as they are and moves their gradient."""
+
+        @staticmethod
+        def forward(_, x):
+            return x.view_as(x)
+
+        @staticmethod
+        def backward(_, gradient):
+            return moved(gradient)
+
+    class Forward(torch.autograd.Function):
+        """Moves the values and leaves their gradient as it is."""
+
+        @staticmethod
+        def forward(_, x):
+            return moved(x)
+
+        @staticmethod
+        def backward(_, gradient):
+            return gradient
+
+    def patched(kind):
+        plain = kind.forward
+
+        def forward(layer, x):
+            if seed.isdigit():
+                return Forward.apply(plain(layer, Backward.apply(x)))
+            there = copy.copy(layer)
+            there._parameters = {name: v if v is None else v.to(seed) for name, v in layer._parameters.items()}
+            return plain(there, x.to(seed)).to(x.device)
+
+        kind.forward = forward
+
+    for kind in (nn.Conv2d, nn.Linear):
+        patched(kind)
+
+
+_round_differently()
+del _round_differently

@@ -1,0 +1,93 @@
+"""Train many networks with and without batch norm into `data/batch_norm_study.csv`: what `make study` runs.
+
+Notebook 2.6 draws its conclusions from this table, and trains one small pair itself, which must reproduce its row.
+Rows are kept in `build/` as they come, so that an interrupted study goes on where it was.
+"""
+
+import csv
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+
+import torch
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from helpers.cnn import DigitCNN
+from helpers.data import DATA, load_mnist, split
+from helpers.training import logits, train
+from tools.regression.notebooks import ROOT, WORKERS, one_thread_each
+
+SEEDS = 20  # networks of each kind
+LABEL_SMOOTHING = 0.1
+RECIPES = {  # images of the training set, in batches of so many, at a highest learning rate; one epoch each
+    "full": (55_000, 64, 0.006),
+    "small": (6_400, 64, 0.006),
+    "short, .0005": (1_920, 24, 0.0005),
+    "short, .006": (1_920, 24, 0.006),
+    "short, .01": (1_920, 24, 0.01),
+}
+WINDOWS = [(1, 20), (21, 50), (101, 200), (761, 860)]  # steps over which the training loss is averaged
+FIELDS = ["recipe", "batch_norm", "seed", "seconds", "validation_loss", "validation_wrong"]
+FIELDS += [f"loss_{first}_{last}" for first, last in WINDOWS] + ["test_wrong"]
+TABLE = DATA / "batch_norm_study.csv"
+BEGUN = ROOT / "build" / TABLE.name
+
+
+def train_pair(recipe: str, seed: int) -> list[dict[str, object]]:
+    """Train one network without and one with batch norm from the same seed, and return their rows."""
+    images, batch_size, max_lr = RECIPES[recipe]
+    (training_images, training_labels), validation = split(*load_mnist(train=True))
+    test_images, test_labels = load_mnist(train=False)
+    rows = []
+    for batch_norm in (False, True):
+        torch.manual_seed(seed)  # the weights' start
+        model = DigitCNN(batch_norm)
+        options = {"batch_size": batch_size, "max_lr": max_lr, "label_smoothing": LABEL_SMOOTHING}
+        start = time.perf_counter()
+        history = train(model, training_images[:images], training_labels[:images], epochs=1, seed=seed, **options)
+        row = {"recipe": recipe, "batch_norm": int(batch_norm), "seed": seed}
+        row["seconds"] = f"{time.perf_counter() - start:.1f}"
+        answers = logits(model, validation[0])
+        row["validation_loss"] = f"{cross_entropy(answers, validation[1]).item():.4f}"
+        row["validation_wrong"] = (answers.argmax(1) != validation[1]).sum().item()
+        for first, last in WINDOWS:
+            losses = history.train_loss[first - 1 : last]
+            row[f"loss_{first}_{last}"] = f"{sum(losses) / len(losses):.4f}" if len(losses) > last - first else ""
+        if recipe == "full":  # the others only explore
+            wrong = (logits(model, test_images).argmax(1) != test_labels).nonzero()[:, 0]
+            row["test_wrong"] = " ".join(map(str, wrong.tolist()))
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    """Train what the table does not have yet, two networks at a time; move it into place when it is whole."""
+    one_thread_each()
+    BEGUN.parent.mkdir(exist_ok=True)
+    if not BEGUN.exists():
+        BEGUN.write_text(",".join(FIELDS) + "\n")
+    with BEGUN.open(newline="") as file:
+        done = {(row["recipe"], int(row["seed"])) for row in csv.DictReader(file)}
+    left = [(recipe, seed) for recipe in RECIPES for seed in range(SEEDS) if (recipe, seed) not in done]
+    with ProcessPoolExecutor(WORKERS, get_context("spawn")) as pool, BEGUN.open("a", newline="") as file:
+        table = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        for future in tqdm(as_completed([pool.submit(train_pair, *pair) for pair in left]), total=len(left)):
+            table.writerows(future.result())
+            file.flush()
+    with BEGUN.open(newline="") as file:
+        rows = sorted(
+            csv.DictReader(file), key=lambda row: (*map(list(RECIPES).index, [row["recipe"]]), int(row["seed"]))
+        )
+    beside = TABLE.with_name(f".{TABLE.name}.{os.getpid()}")
+    with beside.open("w", newline="") as file:
+        table = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    beside.replace(TABLE)
+    BEGUN.unlink()
+
+
+if __name__ == "__main__":
+    main()
