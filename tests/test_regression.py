@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ import tools.regression.cells
 import tools.regression.outputs
 from tools.regression.cells import Cell
 from tools.regression.compare import EXACT, NUMBER, RMS, changes, figure_error, relative_error
-from tools.regression.outputs import Change, describe, parts
+from tools.regression.outputs import Change, Part, describe, parts, write_page
 
 
 def text(content, name="stdout"):
@@ -24,12 +25,17 @@ def text(content, name="stdout"):
     return new_output("stream", name=name, text=content)
 
 
-def figure(pixels, alt="a picture"):
-    """A stored figure of (H, W) or (H, W, 3) values in 0..255."""
+def figure(pixels, alt="a picture", boxes=()):
+    """A stored figure of (H, W) or (H, W, 3) values in 0..255, with small pictures in the boxes."""
     file = io.BytesIO()
     Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(file, "png")
     data = {"image/png": base64.b64encode(file.getvalue()).decode()}
-    return new_output("display_data", data=data, metadata={"image/png": {"alt": alt}})
+    return new_output("display_data", data=data, metadata={"image/png": {"alt": alt}, "images": list(boxes)})
+
+
+def picture(pixels, boxes=()):
+    """The part that such a figure is."""
+    return parts([figure(pixels, boxes=boxes)])[0]
 
 
 @pytest.mark.parametrize(
@@ -122,10 +128,10 @@ def test_outputs_that_come_or_go_are_changes(old, new):
 def test_texts_are_joined_and_what_was_wiped_is_left_out():
     bar = [text("\r 50%"), text("\r100%"), text("\r     \r")]
     assert parts(bar) == []
-    assert parts([*bar, text("done\n"), text("twice\n")]) == [("stdout", "done\ntwice\n")]
+    assert parts([*bar, text("done\n"), text("twice\n")]) == [Part("stdout", "done\ntwice\n")]
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "bar"}
     assert parts([new_output("display_data", data=widget)]) == []
-    assert parts([new_output("error", ename="ValueError", evalue="no")]) == [("error", "ValueError: no")]
+    assert parts([new_output("error", ename="ValueError", evalue="no")]) == [Part("error", "ValueError: no")]
 
 
 def test_the_text_of_a_figure_is_compared():
@@ -139,7 +145,7 @@ def test_one_changed_letter_counts_however_large_the_figure():
     for white in (small, large):
         letter = white.copy()
         letter[10:17, 10:13] = 0
-        errors.append(figure_error(figure(white).data["image/png"], figure(letter).data["image/png"]))
+        errors.append(figure_error(picture(white), picture(letter))[0])
     assert errors[0] == errors[1] == pytest.approx(255 * math.sqrt(21 / 1024))
     assert errors[0] > RMS
 
@@ -152,19 +158,75 @@ def test_noise_is_no_change_unless_pixels_must_be_exact():
     assert [change.kind for change in changes([figure(paper)], [figure(noisy)], EXACT)] == ["image/png"]
 
 
-def test_pictures_are_kept(tmp_path, monkeypatch):
+@pytest.fixture
+def diff(tmp_path, monkeypatch):
+    """The folder in which differences are kept."""
     monkeypatch.setattr(tools.regression.outputs, "ROOT", tmp_path)
     monkeypatch.setattr(tools.regression.outputs, "DIFF", tmp_path / "build" / "diff")
+    return tmp_path / "build" / "diff"
+
+
+def test_pictures_are_kept(diff, tmp_path):
     old, new = np.full((40, 40), 255), np.full((40, 50), 255)
     new[5, 5] = 0
     (change,) = changes([figure(old)], [figure(new)])
     said = describe(change, "a/one", 4)
     assert "another size" in said
     assert "build/diff/a/one/cell-4-{expected,actual,difference}.png" in said
-    kept = {path.name: np.asarray(Image.open(path)) for path in (tmp_path / "build/diff/a/one").iterdir()}
+    kept = {path.name: np.asarray(Image.open(path)) for path in (tmp_path / "build/diff/a/one").glob("*.png")}
     assert kept["cell-4-expected.png"].shape == (40, 40, 3)
     assert kept["cell-4-actual.png"].shape == (40, 50, 3)
     assert kept["cell-4-difference.png"].sum() == 255 * 3 * (40 * 40 - 1)
+
+
+def test_a_pale_difference_is_stretched(diff):
+    old, new = np.full((40, 40), 250), np.full((40, 40), 250)
+    new[5, 5] = 247
+    (change,) = changes([figure(old)], [figure(new)], EXACT)
+    describe(change, "a/one", 4)
+    difference = np.asarray(Image.open(diff / "a/one/cell-4-difference.png"))
+    assert difference[5, 5].tolist() == [0, 0, 0]
+    assert difference.sum() == 255 * 3 * (40 * 40 - 1)
+
+
+def test_what_differs_is_laid_side_by_side_on_one_page(diff):
+    assert write_page() is None
+    old, new = (
+        [figure(np.full((40, 40), 255)), text("a < 1\nb 2.0")],
+        [figure(np.zeros((40, 40))), text("a < 2\nb 2.5")],
+    )
+    for change in changes(old, new):
+        describe(change, "a/one", 12)
+    for change in changes([text("1")], []):
+        describe(change, "a/one", 2)
+    page = write_page().read_text()
+    assert page.index("a/one cell [2]") < page.index("a/one cell [12]")
+    assert "<td><pre>a &lt; 1</pre></td><td><pre>a &lt; 2</pre></td>" in page
+    for source in re.findall(r'src="(.*?)"', page):
+        assert (diff / source).is_file()
+    assert len(re.findall("<img", page)) == 3
+
+
+def test_pictures_are_compared_where_they_lie_and_named():
+    """A small pale picture lies in four tiles, none of which would tell of it."""
+    boxes = [[left, top, 32, 32] for top in (16, 80) for left in (16, 80, 144)]
+    old = np.full((128, 192), 255)
+    new = old.copy()
+    new[80:112, 80:112] -= 3  # the image of row 2, column 2
+    error, place = figure_error(picture(old, boxes), picture(new, boxes))
+    assert error == pytest.approx(3)
+    assert place == "in the image at row 2, column 2"
+    assert figure_error(picture(old), picture(new))[0] < 2
+    (change,) = changes([figure(old, boxes=boxes)], [figure(new, boxes=boxes)])
+    assert "RMS 3 in the image at row 2, column 2" in describe(change, "a/one", 4)
+    dot = old.copy()
+    dot[36:40, 164:168] = 0  # a small thing is told by its tile's error and its image's name
+    error, place = figure_error(picture(old, boxes), picture(dot, boxes))
+    assert error == pytest.approx(255 * 4 / 32)
+    assert place == "in the image at row 1, column 3"
+    elsewhere = old.copy()
+    elsewhere[2, 2] = 0
+    assert figure_error(picture(old, boxes), picture(elsewhere, boxes))[1] == "in the 32x32 pixels at 0, 0"
 
 
 def test_the_names_of_nbval_are_there():
@@ -173,8 +235,10 @@ def test_the_names_of_nbval_are_there():
     assert issubclass(Cell, IPyNbCell)
 
 
-def test_the_plug_in_is_short():
-    assert Path(tools.regression.cells.__file__).read_text("utf-8").count("\n") <= 150
+def test_it_could_be_lifted_out():
+    for path in Path(tools.regression.cells.__file__).parent.glob("*.py"):
+        imported = re.findall(r"^ *(?:from|import) ((?:tools|helpers)\S*)", path.read_text("utf-8"), re.MULTILINE)
+        assert all(name.startswith("tools.regression.") for name in imported), f"{path.name} imports {imported}"
 
 
 def published_cell(tags=()):

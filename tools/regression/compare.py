@@ -99,18 +99,14 @@ def figure_error(expected: Part, actual: Part) -> tuple[float, str]:
     padded = np.pad(squares, [(0, -side % TILE) for side in squares.shape])
     tiles = padded.reshape(padded.shape[0] // TILE, TILE, -1, TILE).mean((1, 3))  # (rows, columns)
     row, column = np.unravel_index(tiles.argmax(), tiles.shape)
-    found = [(math.sqrt(tiles.max()), f"in the {TILE}x{TILE} pixels at {column * TILE}, {row * TILE}")]
+    error, place = math.sqrt(tiles.max()), f"in the {TILE}x{TILE} pixels at {column * TILE}, {row * TILE}"
+    y, x = np.unravel_index(squares.argmax(), squares.shape)
     lefts, tops = (sorted({box[side] for box in expected.boxes}) for side in (0, 1))
     for left, top, width, height in expected.boxes:
-        picture = squares[top : top + height, left : left + width]
-        where = f"in the image at row {tops.index(top) + 1}, column {lefts.index(left) + 1}"
-        touched = _meets(left, top, width, height, column * TILE, row * TILE)
-        # The worst tile's error is told by the picture that it lies in, if it lies in one.
-        error = max(math.sqrt(picture.mean()), found[0][0] if touched else 0.0) if picture.size else 0.0
-        found.append((error, where))
-    return max(found, key=lambda pair: (pair[0], "image" in pair[1]))
-
-
-def _meets(left: int, top: int, width: int, height: int, x: int, y: int) -> bool:
-    """Return whether the middle of the tile at x, y lies in the box."""
-    return left <= x + TILE / 2 < left + width and top <= y + TILE / 2 < top + height
+        own = math.sqrt(squares[top : top + height, left : left + width].mean())
+        if own > error or (left <= x < left + width and top <= y < top + height):
+            error, place = (
+                max(own, error),
+                f"in the image at row {tops.index(top) + 1}, column {lefts.index(left) + 1}",
+            )
+    return error, place

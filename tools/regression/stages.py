@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tools.regression import Cell
+from tools.regression.cells import Cell
 from tools.regression.kernels import start_from_copies
 from tools.regression.notebooks import (
     ROOT,
