@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test peers bench lab site browser accept portable checkpoints study doctor work publish lint lock clean
+.PHONY: help run test peers bench lab site browser accept portable colab checkpoints study doctor work publish lint lock clean
 
 help:  ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ accept: $(READY)  ## Execute NOTEBOOK=... (or all) in place, show what changes, 
 portable: $(READY)  ## Measure how far NOTEBOOK=... (or all) moves on other processors and under ten other roundings
 	@$(BIN)/python -m tools.regression.portable "$$NOTEBOOK"
 
+colab: build/colab-env/ready  ## Execute every notebook (or NOTEBOOK=...) in Colab's versions (PYTHON=python3.13)
+	@build/colab-env/bin/python -m tools.run --notebook "$$NOTEBOOK"
+
 checkpoints: $(READY)  ## Train both networks from scratch into data/ (a few minutes)
 	@$(BIN)/python -m tools.checkpoints
 
@@ -66,13 +69,13 @@ lint: $(READY)  ## Format and mend what ruff can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-lock:  ## Resolve pyproject.toml afresh into requirements.lock
+lock:  ## Resolve pyproject.toml afresh into requirements/course.lock
 	$(PYTHON) -m venv --clear build/lock
 	build/lock/bin/python -m pip install --disable-pip-version-check --editable '.[dev]'
 	build/lock/bin/python -m pip freeze --exclude-editable > build/lock/all.txt
 	@{ echo '# The exact versions CI runs; `make lock` writes this file. torch pins its own CUDA libraries.'; \
 	  grep -viE '^(nvidia|cuda|triton)' build/lock/all.txt; } > build/lock/new.txt
-	mv build/lock/new.txt requirements.lock
+	mv build/lock/new.txt requirements/course.lock
 
 clean:  ## Remove .venv, build and everything else that was made here
 	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis
@@ -82,18 +85,18 @@ clean:  ## Remove .venv, build and everything else that was made here
 ifneq ($(shell $(BIN)/python -c 'import sys; print(sys.prefix)' 2>/dev/null),$(CURDIR)/.venv)
 .PHONY: $(READY)
 endif
-$(READY): requirements.lock
+$(READY): requirements/course.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements/course.lock
 	@touch $@
 
-build/site-env/ready: requirements-site.lock
-	$(PYTHON) -m venv --clear build/site-env
-	build/site-env/bin/python -m pip install --disable-pip-version-check --quiet --requirement requirements-site.lock
+build/%-env/ready: requirements/%.lock
+	$(PYTHON) -m venv --clear build/$*-env
+	build/$*-env/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
 	@touch $@
 
-build/peers/ready: requirements-peers.lock $(READY)
+build/peers/ready: requirements/peers.lock $(READY)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --upgrade --target build/peers \
-	  --requirement requirements-peers.lock
+	  --requirement requirements/peers.lock
 	@touch $@

@@ -19,7 +19,7 @@ def patient(tmp_path, monkeypatch):
     """A healthy copy of all that the doctor looks at."""
     for name in ("helpers", "tools", "data"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "requirements.lock", tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "stub").mkdir()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "stub"))  # what a test puts there hides the real one
@@ -84,7 +84,7 @@ def test_the_sums_are_those_of_all_four_archives():
 
 
 def test_another_version_is_found(patient):
-    lock = patient / "requirements.lock"
+    lock = patient / "requirements/course.lock"
     lock.write_text(lock.read_text().replace("\ntorch==", "\ntorch==0."))
     with pytest.raises(RuntimeError, match=rf"torch is \S+, pinned 0\.\S+; {AGAIN}"):
         doctor.versions()

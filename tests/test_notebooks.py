@@ -178,7 +178,7 @@ def numbers_of(name):
 def test_every_number_in_its_prose_stands_in_an_output(book):
     """Or in the code; of another notebook if the paragraph links to it; or in prose.yml, with a reason."""
     folder = book.name.split("/")[0]
-    called = {".".join(part[0] for part in name.split("/")) for name in BOOKS}  # 4.1 is a notebook
+    called = {".".join(part.split("_")[0] for part in name.split("/")) for name in BOOKS}  # 4.1 is a notebook
     for cell in book.cells:
         if cell.cell_type == "markdown":
             links = [link if "/" in link else f"{folder}/{link}" for link in LINK.findall(cell.source)]

@@ -99,7 +99,7 @@ def test_where_the_network_is_sure_the_peers_lose_the_gradient(network, digits):
 def test_attacks_succeed_where_those_of_foolbox_do(doubtful, precise, eps):
     images, labels = precise[0][:50], precise[1][:50]
     foolbox = peer("foolbox")
-    victim = foolbox.PyTorchModel(doubtful, bounds=(0, 1), device="cpu")
+    victim = foolbox.PyTorchModel(doubtful.eval(), bounds=(0, 1), device="cpu")
     attacks = {
         foolbox.attacks.LinfFastGradientAttack(): fgsm(doubtful, images, labels, eps=eps),
         foolbox.attacks.LinfPGD(abs_stepsize=0.01, steps=40, random_start=False): pgd(

@@ -14,7 +14,7 @@ WANTED = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
 
 
 def pins() -> dict[str, str]:
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    lines = (ROOT / "requirements/course.lock").read_text().splitlines()
     return {canonicalize_name(n): v for n, _, v in (line.partition("==") for line in lines if not line.startswith("#"))}
 
 
@@ -30,6 +30,6 @@ def test_the_lock_satisfies_pyproject(text):
 
 def test_conda_users_get_the_same_pins():
     packages = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    assert {"pip": ["--requirement requirements.lock"]} in packages
+    assert {"pip": ["--requirement requirements/course.lock"]} in packages
     (python,) = (p for p in packages if isinstance(p, str) and p.startswith("python="))
     assert Requirement("python" + PROJECT["requires-python"]).specifier.contains(python.partition("=")[2])

@@ -55,8 +55,8 @@ def ask(code: str, cure: str) -> str:
 
 
 def versions() -> str:
-    """Hold the installed versions against requirements.lock."""
-    pinned = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    """Hold the installed versions against requirements/course.lock."""
+    pinned = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "requirements/course.lock").read_text(), re.MULTILINE))
     there = dict(line.split() for line in ask(VERSIONS, AGAIN).splitlines())
     differ = [f"{name} is {there[name]}, pinned {pinned[name]}" for name in PINNED if there[name] != pinned[name]]
     if differ:

@@ -20,9 +20,12 @@ ANSI = re.compile(r"\x1b\[[\d;]*m")
 
 def other_matplotlib() -> str | None:
     """Say so if matplotlib is not of the pinned minor version, and so draws every figure in another way."""
-    here, locked = version("matplotlib"), re.search(r"(?m)^matplotlib==(.*)$", (ROOT / "requirements.lock").read_text())
+    here, locked = (
+        version("matplotlib"),
+        re.search(r"(?m)^matplotlib==(.*)$", (ROOT / "requirements/course.lock").read_text()),
+    )
     same = here.split(".")[:2] == locked[1].split(".")[:2]
-    return None if same else f"figures not compared: matplotlib {here} here, {locked[1]} in requirements.lock"
+    return None if same else f"figures not compared: matplotlib {here} here, {locked[1]} in requirements/course.lock"
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:  # noqa: D103
