@@ -115,9 +115,14 @@ def without_a_reader() -> None:
 
 
 def one_thread_each() -> None:
-    """Give every kernel that this process starts from now on one thread, unless the environment says how many."""
+    """Give every kernel that this process starts from now on one thread, unless the environment says how many.
+
+    And let glibc keep memory blocks of a few MB, which it else hands back and asks for again at every step of a training.
+    """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        os.environ.setdefault(name, str(2**32))
 
 
 def write_atomically(notebook: nbformat.NotebookNode, path: Path) -> None:
