@@ -117,7 +117,7 @@ def without_a_reader() -> None:
 def one_thread_each() -> None:
     """Give every kernel that this process starts from now on one thread, unless the environment says how many.
 
-    And let glibc keep memory blocks of a few MB, which it else hands back and asks for again at every step of a training.
+    And let glibc keep memory blocks of a few MB, which it else hands back and asks for again at every training step.
     """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
