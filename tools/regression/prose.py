@@ -7,7 +7,7 @@ from decimal import Decimal
 from nbformat import NotebookNode
 
 LEFT_OUT = re.compile(
-    r"<details>.*?</details>|```.*?```|`[^`]*`|\$\$.*?\$\$|(?<!\\)\$[^$]*\$|https?://\S+|<[^>]*>|\[\d\.\d\b[^\]]*\](?=\()|\]\([^)]*\)",
+    r"<details>.*?</details>|```.*?```|`[^`]*`|\$\$.*?\$\$|(?<!\\)\$[^$]*\$|https?://\S+|<[^>]*>|\[(?:← )?\d\.\d\b[^\]]*\](?=\()|\]\([^)]*\)",
     re.DOTALL,
 )
 QUOTED = re.compile(r"(?<![\w.,])(?:\d{1,3}(?:,\d{3})+|\d*)\.\d+(?![\w]|[.,]\d)")
