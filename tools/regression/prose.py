@@ -6,8 +6,10 @@ from decimal import Decimal
 
 from nbformat import NotebookNode
 
+# Folded text, code, formulas, addresses, tags, and links to a notebook by its number.
 LEFT_OUT = re.compile(
-    r"<details>.*?</details>|```.*?```|`[^`]*`|\$\$.*?\$\$|(?<!\\)\$[^$]*\$|https?://\S+|<[^>]*>|\[(?:← )?\d\.\d\b[^\]]*\](?=\()|\]\([^)]*\)",
+    r"<details>.*?</details>|```.*?```|`[^`]*`|\$\$.*?\$\$|(?<!\\)\$[^$]*\$|https?://\S+|<[^>]*>"
+    r"|\[(?:← )?\d\.\d\b[^\]]*\](?=\()|\]\([^)]*\)",
     re.DOTALL,
 )
 QUOTED = re.compile(r"(?<![\w.,])(?:\d{1,3}(?:,\d{3})+|\d*)\.\d+(?![\w]|[.,]\d)")
