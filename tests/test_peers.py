@@ -103,7 +103,7 @@ def test_attacks_succeed_where_those_of_foolbox_do(doubtful, precise, eps):
     attacks = {
         foolbox.attacks.LinfFastGradientAttack(): fgsm(doubtful, images, labels, eps=eps),
         foolbox.attacks.LinfPGD(abs_stepsize=0.01, steps=40, random_start=False): pgd(
-            network, images, labels, eps=eps, alpha=0.01, steps=40
+            doubtful, images, labels, eps=eps, alpha=0.01, steps=40
         ),
     }
     for attack, ours in attacks.items():
