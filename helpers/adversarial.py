@@ -91,8 +91,11 @@ def pgd(
     check_images(images)
     check_labels(labels, len(images))
     _check_numbers(eps=eps, alpha=alpha, steps=steps)
-    low, high = _ball(images, eps)
-    x = images.detach().clone()
+    ball = _ball(images, eps)
+    # Between the steps in at least float32: in float16 a small step would be rounded away.
+    low, high, x = (
+        part.to(torch.promote_types(images.dtype, torch.float32)) for part in (*ball, images.detach().clone())
+    )
     if random_start:
         noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
         x = (x + min(eps, 1) * (2 * noise - 1)).clamp(low, high)
@@ -103,33 +106,35 @@ def pgd(
     def attack(label: Tensor, low: Tensor, high: Tensor, x: Tensor, *, steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return x, which images are left to attack (1, N), and the faults of their gradients."""
         left = torch.arange(len(x), device=x.device)
-        faults = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
+        faults = _no_faults(x)
         for _ in range(steps):
             if len(left) == 0:
                 break
             point = x[left].requires_grad_()
-            logits = _logits(model, point)
+            logits = _logits(model, point.to(images.dtype))
             gradient, found = _gradient(_log_odds_against(logits, label[left]), point)
-            faults[:, left] |= found
+            failed = (logits.argmax(1) == label[left]) != targeted
+            found[1] &= failed  # who has succeeded may stand still
+            faults[:, left] = _add(faults[:, left], found)
             moved = (point.detach() + stride * gradient.sign()).clamp(low[left], high[left])
             if early_stop:  # by the logits that were met on the way
-                failed = (logits.argmax(1) == label[left]) != targeted
                 left, moved = left[failed], moved[failed]
             x[left] = moved
         return x, torch.zeros(1, len(x), dtype=torch.bool, device=x.device).index_fill(1, left, True), faults
 
     left = torch.arange(len(images), device=images.device)
-    faults = torch.zeros(2, len(images), dtype=torch.bool, device=images.device)
+    faults = _no_faults(images)
     size = ROUND if early_stop else max(steps, 1)
     for done in range(0, steps, size):
         some = partial(attack, steps=min(size, steps - done))
         x[left], failed, found = _by_chunks(model, some, labels[left], low[left], high[left], x[left])
-        faults[:, left] |= found
+        faults[:, left] = _add(faults[:, left], found)
         left = left[failed[0]]
         if len(left) == 0:
             break
-    _report(faults)
-    return x
+    if steps:
+        _report(faults)
+    return x.to(images.dtype).clamp(*ball)
 
 
 def fooling_images(
@@ -291,15 +296,15 @@ def _ascend(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Repeat x <- project(x + step(dC/dx)); return the last x, the costs (steps, N) met, and the gradients' faults."""
     costs = [x.new_empty(0, len(x))]
-    faults = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
+    faults = _no_faults(x)
     for _ in range(steps):
         x = x.detach().requires_grad_()
         values = cost(x)  # (N,)
         gradient, found = _gradient(values, x)
-        faults |= found
+        faults = _add(faults, found)
         costs.append(values.detach()[None])
         x = project(x.detach() + step(gradient))
-    return x.detach(), torch.cat(costs), faults
+    return x.detach(), torch.cat(costs), faults if steps else torch.zeros_like(faults)
 
 
 def _by_chunks(
@@ -326,6 +331,16 @@ def _gradient(values: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     (gradient,) = torch.autograd.grad(values.sum(), x)  # each image's value depends on that image alone
     pixels = gradient.flatten(1)  # (N, pixels)
     return gradient, torch.stack([~(values + pixels.sum(1)).isfinite(), (pixels == 0).all(1)])
+
+
+def _no_faults(images: Tensor) -> Tensor:
+    """Return the faults (2, N) of no step at all, to which `_add` adds those of each step."""
+    return torch.tensor([[False], [True]], device=images.device).repeat(1, len(images))
+
+
+def _add(faults: Tensor, found: Tensor) -> Tensor:
+    """Return the faults of several steps: not finite in one of them, and a zero gradient in all."""
+    return torch.stack([faults[0] | found[0], faults[1] & found[1]])
 
 
 def _report(faults: Tensor) -> None:

@@ -59,6 +59,8 @@ def train(
     Source: D. P. Kingma and J. Ba, Adam (2015); L. N. Smith and N. Topin, Super-Convergence (2018);
         label smoothing: C. Szegedy et al. (2016).
     """
+    if validation is not None and not (isinstance(validation, tuple | list) and len(validation) == 2):
+        raise ValueError(f"expected validation to be images and labels or None, got {validation!r}")
     for part, part_labels in [(images, labels), validation or (images, labels)]:
         check_images(part)
         check_labels(part_labels, len(part))

@@ -7,9 +7,16 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import tools.regression.notebooks
+import tools.regression.outputs
 
 # Before torch is imported: two workers, and the kernels they start, share two cores.
 tools.regression.notebooks.one_thread_each()
+
+
+@pytest.fixture(autouse=True)
+def differences(tmp_path, monkeypatch):
+    """Keep what tests lay side by side out of the page of this run."""
+    monkeypatch.setattr(tools.regression.outputs, "DIFF", tmp_path / "differences" / "diff")
 
 
 @pytest.fixture

@@ -467,8 +467,9 @@ STANDS = {
 @pytest.mark.parametrize("attack", [ATTACKS[name] for name in ATTACKS if name != "fooling_images, regularised"])
 @pytest.mark.parametrize("fault", STANDS.values(), ids=STANDS)
 def test_a_gradient_that_is_zero_everywhere_is_no_robustness(attack, fault):
+    labels = Broken(fault)(some_images(3)).argmax(1)  # so that there is something to attack
     with pytest.raises(ValueError, match="gradient of 3 of 3 images is zero in every pixel"):
-        attack(Broken(fault), some_images(3), torch.tensor([1, 2, 3]))
+        attack(Broken(fault), some_images(3), labels)
 
 
 @attacks
@@ -495,8 +496,9 @@ def test_logits_without_a_gradient_are_told(attack):
 
 @pytest.mark.parametrize("early_stop", [False, True])
 def test_images_that_stand_still_are_counted(early_stop):
-    images, labels = some_images(4), torch.tensor([1, 2, 3, 4])
+    images = some_images(4)
     images[2] = 0.5
+    labels = untrained().eval()(images).argmax(1)
 
     def blind_to_grey(model, x):
         return model(torch.where((x == 0.5).all(3, keepdim=True).all(2, keepdim=True), x.detach(), x))
@@ -505,3 +507,40 @@ def test_images_that_stand_still_are_counted(early_stop):
         attacked = pgd(Broken(blind_to_grey), images, labels, eps=0.1, alpha=0.05, steps=3, early_stop=early_stop)
     assert torch.equal(attacked[2], images[2])
     assert not torch.equal(attacked[0], images[0]) or early_stop
+
+
+def test_a_small_step_is_not_rounded_away_in_bfloat16():
+    images, labels = some_images(4).clamp(0.55, 0.95).bfloat16(), torch.tensor([1, 2, 3, 4])
+    attacked = pgd(untrained().bfloat16(), images, labels, eps=0.3, alpha=0.001, steps=20)
+    assert attacked.dtype == torch.bfloat16
+    assert (attacked != images).double().mean() > 0.8
+    assert (attacked.double() - images.double()).abs().max() <= 0.3
+
+
+@pytest.mark.parametrize("early_stop", [False, True])
+def test_a_gradient_that_dies_once_an_image_is_fooled_is_no_fault(early_stop):
+    class Dies(nn.Module):
+        """Class 0 above a mean of one half, where its logit has a slope; class 1 below, and no slope at all."""
+
+        def forward(self, images):
+            z = 10 * (images.mean((1, 2, 3)) - 0.5).relu()
+            return torch.stack([z, torch.full_like(z, 0.5), *[torch.full_like(z, -9.0)] * 8], 1)
+
+    images = torch.full((2, 1, 28, 28), 0.6)
+    options = {"eps": 0.3, "alpha": 0.02, "early_stop": early_stop}
+    attacked = pgd(Dies(), images, torch.tensor([0, 0]), steps=20, **options)
+    assert (Dies()(attacked).argmax(1) == 1).all()
+    already = pgd(Dies(), images - 0.3, torch.tensor([0, 0]), steps=3, **options)  # fooled before the first step
+    assert torch.equal(already, images - 0.3)
+
+
+def test_the_network_follows_the_default_dtype():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert load_cnn().fc1.weight.dtype == torch.float64
+        assert (
+            pgd(load_cnn(), load_mnist(train=False)[0][:2], torch.tensor([7, 2]), eps=0.1, alpha=0.1, steps=1).dtype
+            == torch.float64
+        )
+    finally:
+        torch.set_default_dtype(torch.float32)

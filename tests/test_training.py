@@ -163,6 +163,8 @@ def test_accuracy_is_a_fraction():
         ({"evaluations": 0}, "evaluations .* got 0"),
         ({"label_smoothing": 1.0}, "label_smoothing .* got 1.0"),
         ({"validation": (bars(5)[0], bars(4)[1])}, "expected 5 labels"),
+        ({"validation": 0}, "images and labels or None, got 0"),
+        ({"validation": 50}, "images and labels or None, got 50"),
         ({"validation": (2 * bars(5)[0], bars(5)[1])}, r"\[0, 1\], got 0 to 2"),
         ({"images": 255 * bars(40)[0]}, r"\[0, 1\], got 0 to 255"),
         ({"images": bars(40)[0].squeeze(1)}, r"\(40, 28, 28\)"),

@@ -69,7 +69,8 @@ def main() -> None:
     if not BEGUN.exists():
         BEGUN.write_text(",".join(FIELDS) + "\n")
     with BEGUN.open(newline="") as file:
-        done = {(row["recipe"], int(row["seed"])) for row in csv.DictReader(file)}
+        rows = [(row["recipe"], row["seed"]) for row in csv.DictReader(file)]
+    done = {(recipe, int(seed)) for recipe, seed in rows if rows.count((recipe, seed)) == 2}
     left = [(recipe, seed) for recipe in RECIPES for seed in range(SEEDS) if (recipe, seed) not in done]
     with ProcessPoolExecutor(WORKERS, get_context("spawn")) as pool, BEGUN.open("a", newline="") as file:
         table = csv.DictWriter(file, FIELDS, lineterminator="\n")

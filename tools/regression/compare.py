@@ -100,10 +100,13 @@ def figure_error(expected: Part, actual: Part) -> tuple[float, str]:
     tiles = padded.reshape(padded.shape[0] // TILE, TILE, -1, TILE).mean((1, 3))  # (rows, columns)
     row, column = np.unravel_index(tiles.argmax(), tiles.shape)
     error, place = math.sqrt(tiles.max()), f"in the {TILE}x{TILE} pixels at {column * TILE}, {row * TILE}"
-    y, x = np.unravel_index(squares.argmax(), squares.shape)
+    y, x = row * TILE, column * TILE
+    down, right = np.unravel_index(padded[y : y + TILE, x : x + TILE].argmax(), (TILE, TILE))
+    y, x = y + down, x + right  # the worst pixel of the worst tile
     lefts, tops = (sorted({box[side] for box in expected.boxes}) for side in (0, 1))
     for left, top, width, height in expected.boxes:
-        own = math.sqrt(squares[top : top + height, left : left + width].mean())
+        picture = squares[max(top, 0) : top + height, max(left, 0) : left + width]
+        own = math.sqrt(picture.mean()) if picture.size else 0.0
         if own > error or (left <= x < left + width and top <= y < top + height):
             error, place = (
                 max(own, error),

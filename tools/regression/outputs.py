@@ -82,7 +82,8 @@ def describe(change: Change, notebook: str, number: int) -> str:
     if change.kind == FIGURE:
         size = change.place if math.isinf(change.error) else f"RMS {change.error:.2g} {change.place}"
         sides = [f'<img src="{name}">' for name in _keep_pictures(change, notebook, number)]
-        pictures = f"{folder.relative_to(ROOT)}/cell-{number}-{{{','.join(SIDES)}}}.png"
+        inside = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+        pictures = f"{inside}/cell-{number}-{{{','.join(SIDES)}}}.png"
         text = f"  figure          {size}\n  pictures        {pictures}"
     else:
         old, new = ("(nothing)" if text is None else text for text in (change.expected, change.actual))

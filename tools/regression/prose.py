@@ -1,10 +1,12 @@
 """Numbers that a notebook's prose quotes, and where they stand: in an output or in the code of the same notebook."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
 from nbformat import NotebookNode
+
+from tools.regression.outputs import Change
 
 # Folded text, code, formulas, addresses, tags, and links to a notebook by its number.
 LEFT_OUT = re.compile(
@@ -30,11 +32,11 @@ def quoted(cell: NotebookNode, number: re.Pattern = QUOTED) -> Iterator[tuple[st
             yield line.strip(), found[0]
 
 
-def gone(before: NotebookNode, after: NotebookNode) -> list[str]:
-    """Return the lines of prose that quote a number which stood in the outputs before, and stands nowhere after."""
-    old, new = numbers(before), numbers(after)
+def gone(changes: list[Change], notebook: NotebookNode) -> list[str]:
+    """Return the lines of prose that quote a number which changed lines of the outputs said and do not say now."""
+    old, new = _values(c.expected or "" for c in changes), _values(c.actual or "" for c in changes)
     found = {}
-    for cell in after.cells:
+    for cell in notebook.cells:
         if cell.cell_type == "markdown":
             for line, number in quoted(cell, NUMBER):
                 if stands_in(number, old) and not stands_in(number, new):
@@ -50,9 +52,13 @@ def numbers(notebook: NotebookNode) -> set[Decimal]:
             texts.append(cell.source)
             texts += [output.get("text", "") for output in cell.outputs]
             texts += [output.data["text/plain"] for output in cell.outputs if "text/plain" in output.get("data", {})]
-    return {
-        abs(Decimal(found[0].replace(",", "").replace("_", ""))) for text in texts for found in NUMBER.finditer(text)
-    }
+    return _values(texts)
+
+
+def _values(texts: Iterable[str]) -> set[Decimal]:
+    """Return the absolute values of all numbers in the texts."""
+    found = {number[0] for text in texts for number in NUMBER.finditer(text)}
+    return {abs(Decimal(number.replace(",", "").replace("_", ""))) for number in found}
 
 
 def stands_in(quote: str, values: set[Decimal]) -> bool:

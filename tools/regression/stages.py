@@ -1,6 +1,6 @@
 """The stages that a notebook passes in pytest: in what order, what a failure leaves out, and the table at the end.
 
-A notebook's execution (`tests/test_execution.py`) and its cells (`tools/regression.py`) are one group, which
+A notebook's execution (`tests/test_execution.py`) and its cells (`tools/regression/cells.py`) are one group, which
 pytest-xdist keeps on one worker; every other module is a group of its own. What takes longest starts first.
 """
 
