@@ -36,7 +36,13 @@ ATTACKS = {
         7,
         FIGURE,
     ),
-    "a picture of another seed": Attack(IMAGES, "seed = 0", "seed = 1", 7, FIGURE),
+    "a figure from other noise": Attack(
+        IMAGES,
+        "fig = image_grid(\n    together /",
+        "together = gradient_of_logit(model, start.roll(1, 0), target)\nfig = image_grid(\n    together /",
+        7,
+        FIGURE,
+    ),
 }
 
 
@@ -86,5 +92,5 @@ def test_a_digit_of_a_number_in_prose_is_found():
     said = [number for number in said if len(number) >= 4 and stands_in(number, known)]  # 1.2 may well stand elsewhere
     assert said
     for number in said:
-        wrong = number[:-2] + str((int(number[-2]) + 5) % 10) + number[-1] if number[-2] != "." else "9" + number
+        wrong = str((int(number[0]) + 4) % 10) + number[1:]
         assert not stands_in(wrong, known), f"{number} as {wrong}"

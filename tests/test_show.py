@@ -95,7 +95,9 @@ def test_a_figure_is_displayed_once_with_its_text_and_its_colours(monkeypatch):
     monkeypatch.setattr(show, "display", lambda *content, **options: shown.append((content, options)))
     show_figure(image_grid(torch.tensor([[[0.0, 1.0]]]), zoom=40), "a black pixel beside a white one")
     (((content,), options),) = shown
-    assert options == {"raw": True, "metadata": {"image/png": {"alt": "a black pixel beside a white one"}}}
+    text = {"alt": "a black pixel beside a white one"}
+    # And where its image lies: ten pixels of margin, two pixels of forty each.
+    assert options == {"raw": True, "metadata": {"image/png": text, "images": [[10, 10, 80, 40]]}}
     drawn = np.asarray(Image.open(BytesIO(b64decode(content["image/png"]))).convert("L"))
     middle = drawn[drawn.shape[0] // 2]
     assert (middle == 0).sum() == pytest.approx(40, abs=2)
