@@ -4,7 +4,7 @@ Each piece of work is done by the course and by its peer in turn, in one process
 median of the ratios is told together with a check that both computed the same. Libraries get the same networks in
 PyTorch's usual memory layout, and the best of several batch sizes. Attacks are compared by how many images they fool:
 in float32 the peers' cross-entropy loses a part of the gradient (in float64 PGD is that of torchattacks to 1e-12, see
-tests/test_peers.py). Seconds differ from computer to computer and minute to minute, ratios less.
+tests/helpers/test_peers.py). Seconds differ from computer to computer and minute to minute, ratios less.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Importing torch, and what it loads when an optimizer or `assert_close` is first used, takes longer than most notebooks.
 A copy has nothing of the course, and knows nothing of another. What only a new process shows, it does not: a warning
 while a library is imported, or a variable that is read then. So `make run` starts new ones, and so does one test in
-tests/test_colab.py.
+tests/notebooks/test_colab.py.
 """
 
 import gc

@@ -1,7 +1,7 @@
 """The stages that a notebook passes in pytest: in what order, what a failure leaves out, and the table at the end.
 
-A notebook's execution (`tests/test_execution.py`) and its cells (`tools/regression/cells.py`) are one group, which
-pytest-xdist keeps on one worker; every other module is a group of its own. What takes longest starts first.
+A notebook's execution (`tests/notebooks/test_execution.py`) and its cells (`tools/regression/cells.py`) are one group,
+which pytest-xdist keeps on one worker; every other module is a group of its own. What takes longest starts first.
 """
 
 import shutil
@@ -69,13 +69,13 @@ class Stages:
         self.failed = set()  # notebooks, in the worker that runs them
         self.seconds = defaultdict(Counter)  # notebook -> stage -> seconds
         self.counts = defaultdict(Counter)  # notebook -> column of the table -> cells or figures
-        self.attacks = []  # what tests/test_attacks.py found, a line each
+        self.attacks = []  # what tests/regression/test_attacks.py found, a line each
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Put the items in order: static checks, notebooks that train, attacks, notebooks, the rest."""
         paths = heaviest_first(find_notebooks())
         rank = {title(path): (1 if trains(path) else 3, place) for place, path in enumerate(paths)}
-        modules = {"test_notebooks": (0, 0), "test_attacks": (2, 0)}
+        modules = {"test_published": (0, 0), "test_attacks": (2, 0)}
 
         def place(item: pytest.Item) -> tuple[int, int, int]:
             notebook, stage = stage_of(item) or (None, 0)

@@ -30,7 +30,7 @@ CHEAP = [
     "3_visualising/1_conv1_filters",
     "4_adversarial/4_cost_curves",
 ]
-PARAMETERS = yaml.safe_load((ROOT / "tests" / "parameters.yml").read_text())
+PARAMETERS = yaml.safe_load((ROOT / "tests" / "notebooks" / "parameters.yml").read_text())
 UNREACHABLE = "http://127.0.0.1:9/"  # no server listens there
 WHERE = "import helpers\nprint(helpers.__file__)"
 

@@ -239,12 +239,12 @@ def course(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("attacked")
     for folder in ("tools", "helpers"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "tests").mkdir()
+    (root / "tests" / "notebooks").mkdir(parents=True)
     for file in (
         "tests/conftest.py",
-        "tests/test_notebooks.py",
-        "tests/test_execution.py",
-        "tests/prose.yml",
+        "tests/notebooks/test_published.py",
+        "tests/notebooks/test_execution.py",
+        "tests/notebooks/prose.yml",
         "pyproject.toml",
     ):
         shutil.copy(ROOT / file, root / file)
@@ -254,7 +254,9 @@ def course(tmp_path_factory) -> Path:
     titles = [title for stage in STAGES for title in names(stage)]
     misspelt = names("executes")[list(EXECUTES).index("parameter_misspelt")]
     known = names("executes")[0]
-    (root / "tests" / "parameters.yml").write_text(f"{misspelt}:\n  epz: 0.1\n{known}:\n  seed: 3\n  eps: 0.1\n")
+    (root / "tests" / "notebooks" / "parameters.yml").write_text(
+        f"{misspelt}:\n  epz: 0.1\n{known}:\n  seed: 3\n  eps: 0.1\n"
+    )
 
     cells = [new_code_cell(text.strip()) for text in SOURCES]
     cells[1].metadata["tags"] = ["parameters"]
@@ -291,9 +293,9 @@ def write(notebook: NotebookNode, root: Path, titles: list[str], place: int) -> 
 @pytest.fixture(scope="module")
 def report(course) -> str:
     """What pytest says of all of them, from one run with a single worker, as the course's own user would start it."""
-    test = "tests/test_execution.py::test_it_runs_with_other_parameters_and_again"
+    test = "tests/notebooks/test_execution.py::test_it_runs_with_other_parameters_and_again"
     killed = names("executes")[list(EXECUTES).index("kernel_killed")]  # whose cells must then not be reached
-    chosen = ["tests/test_notebooks.py", *(f"{test}[{name}]" for name in names("executes"))]
+    chosen = ["tests/notebooks/test_published.py", *(f"{test}[{name}]" for name in names("executes"))]
     chosen += [f"notebooks/{name}.ipynb" for name in (killed, *names("published"))]
     command = [sys.executable, "-m", "pytest", "-n1", "-rfE", "--tb=short", "--color=no", *chosen]
     command += ["-k", "_static or test_it_runs or ipynb", f"--nbval-cell-timeout={CELL_SECONDS}"]

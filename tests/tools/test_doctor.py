@@ -10,7 +10,7 @@ import pytest
 from tools import doctor
 from tools.work import copy_notebooks
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 AGAIN = "type: rm -rf .venv; make .venv/ready"
 
 

@@ -16,7 +16,7 @@ from helpers.occlusion import occlusion_map
 from helpers.training import accuracy
 from tools.bench import mean_drop
 
-PEERS = Path(__file__).resolve().parent.parent / "build" / "peers"
+PEERS = Path(__file__).resolve().parents[2] / "build" / "peers"
 PATCH = 7
 
 
