@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from helpers.cnn import in_mode
+from helpers.batches import in_mode
 from helpers.show import AMOUNT, SIGNED, image_grid
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from helpers.cnn import check_images, check_labels, in_chunks, in_mode
+from helpers.batches import check_images, check_labels, in_chunks, in_mode
 from helpers.show import AMOUNT, IMAGE, image_grid
 
 CHUNK = 64  # occluded images at a time: few enough to stay in a processor's cache, and a bound on the memory

@@ -12,7 +12,7 @@ from IPython.display import clear_output
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from helpers.cnn import check_images, check_labels, in_chunks, in_mode
+from helpers.batches import check_images, check_labels, in_chunks, in_mode
 
 
 class History(NamedTuple):

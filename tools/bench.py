@@ -28,9 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers.adversarial import fgsm, fooling_images, pgd, targeted_images
+from helpers.adversarial import fgsm, pgd
 from helpers.cnn import DigitCNN, load_cnn
 from helpers.data import DATA, load_mnist
+from helpers.fooling import fooling_images, targeted_images
 from helpers.occlusion import occlusion_map
 from helpers.training import accuracy, train
 from tools.regression.notebooks import ROOT, find_notebooks

@@ -10,16 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 import helpers.adversarial
-from helpers.adversarial import (
-    adversarial_noise,
-    fgsm,
-    fooling_images,
-    pgd,
-    show_adversarial,
-    targeted_images,
-)
+import helpers.ascent
+from helpers.adversarial import fgsm, pgd, show_adversarial
+from helpers.ascent import ball_around
 from helpers.cnn import DigitCNN, load_cnn
 from helpers.data import load_mnist
+from helpers.fooling import adversarial_noise, fooling_images, targeted_images
 from helpers.training import accuracy
 
 
@@ -226,7 +222,7 @@ def test_images_do_not_depend_on_their_batch(attack, monkeypatch):
     alone = torch.cat(
         [attack(untrained(), x, y) for x, y in zip(some_images(5).split(1), labels.split(1), strict=True)]
     )
-    monkeypatch.setattr(helpers.adversarial, "CHUNK", 2)
+    monkeypatch.setattr(helpers.ascent, "CHUNK", 2)
     chunked = attack(untrained(), some_images(5), labels)
     torch.testing.assert_close(alone, together, atol=1e-4, rtol=0)
     torch.testing.assert_close(chunked, together, atol=1e-4, rtol=0)
@@ -353,7 +349,7 @@ def test_the_ball_and_the_range_hold_to_the_last_bit_in_every_dtype(seed, eps, d
     images[0, 0, :4] = 0
     images[0, 0, 4:8] = 1
     images[1, 0, 0] = torch.logspace(-12, 0, 28).to(dtype)  # tiny pixels beside a larger eps, and the reverse
-    low, high = helpers.adversarial._ball(images, eps)
+    low, high = ball_around(images, eps)
     for edge in (low, high):
         assert edge.dtype == dtype
         assert edge.min() >= 0
