@@ -2,13 +2,19 @@
 
 import errno
 import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import nbformat
 import pytest
 
 import tools.regression.accept
 import tools.run
-from tools.regression.notebooks import NOTEBOOKS, find_notebooks, parse_parameters, title, write_atomically
+from tools.regression.notebooks import NOTEBOOKS, find_notebooks, parameters, parse_parameters, title, write_atomically
 from tools.run import execute, execute_all, report
 
 
@@ -43,6 +49,8 @@ def test_parameters_are_read_as_python_values(course):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("lr=1e999", "expected lr to be a literal of Python, got inf"),
+        ("lr='0.1", "cannot read"),
         ("epoch=3", r"no parameter 'epoch'; a/one has the parameters epochs=1, lr=0.1"),
         ("epochs", "expected name=value, got 'epochs'"),
         ("epochs=many", "expected epochs to be of type int, got many"),
@@ -53,6 +61,36 @@ def test_parameters_that_do_not_fit_are_refused(course, text, said):
     path = course("a/one", "epochs = 1\nlr = 0.1")
     with pytest.raises(ValueError, match=said):
         parse_parameters(path, text)
+
+
+@pytest.mark.parametrize("value", [(1, 2), {1: "a", "b": (None, 2.5)}, {3}, [True, "a$b {x} \"'\n"], -0.5])
+def test_every_literal_reaches_the_notebook_as_it_is(course, tmp_path, value):
+    path = course("a/one", f"x = {type(value)()!r}", "print(repr(x))")
+    given = parse_parameters(path, f"x={shlex.quote(repr(value))}")
+    assert execute(path, given, tmp_path / "out.ipynb").failure is None
+    assert nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].outputs[0].text == f"{value!r}\n"
+
+
+def test_the_cell_of_parameters_is_read_as_python(course):
+    lines = ["# epochs = 5 is better, lr = 3", "epochs: int = 1", "a = b = 2  # c = 3", 'text = """', "lr = 1", '"""']
+    path = course("a/one", "\n".join([*lines, "twice = 2 * a"]))
+    assert parameters(path) == {"epochs": 1, "a": 2, "b": 2, "text": "\nlr = 1\n"}
+    with pytest.raises(ValueError, match="no parameter 'twice'"):
+        parse_parameters(path, "twice=4")
+
+
+def test_several_cells_of_parameters_are_refused(course):
+    path = course("a/one", "x = 1", "y = 1")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].metadata["tags"] = ["parameters"]
+    nbformat.write(notebook, path)
+    with pytest.raises(ValueError, match="a/one has 2 cells with the tag parameters, expected one"):
+        parse_parameters(path, "x=1")
+
+
+def test_a_cell_of_parameters_that_is_no_python_is_refused(course):
+    with pytest.raises(ValueError, match="a/one: its cell of parameters is no Python"):
+        parse_parameters(course("a/one", "%time x = 1"), "x=1")
 
 
 def test_parameters_reach_the_notebook(course, tmp_path):
@@ -71,12 +109,12 @@ def test_a_notebook_that_raises_is_reported_and_the_others_go_on(course, tmp_pat
     assert "a/bad" in capsys.readouterr().err  # the progress bar names what runs
 
 
-def test_a_killed_process_is_reported_and_the_others_go_on(course, tmp_path):
-    kill = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)"
+def test_a_killed_kernel_is_reported_and_the_others_go_on(course, tmp_path):
+    kill = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
     paths = [course("a/killed", "x = 1", kill), *(course(f"b/{name}", "x = 1") for name in ("one", "three", "two"))]
     outcomes = execute_all(paths, {}, tmp_path / "out")
     assert [outcome.failure is None for outcome in outcomes] == [False, True, True, True]
-    assert "killed" in outcomes[0].failure
+    assert outcomes[0].failure.endswith("the kernel died")
 
 
 def test_a_kernel_that_dies_is_reported_with_its_cell(course, tmp_path):
@@ -92,22 +130,131 @@ def test_a_cell_that_hangs_is_reported_within_its_time(course, tmp_path):
     assert failure == "cell [2]\n    while True:\n        pass\nno end within 2 s"
 
 
-def test_a_full_disk_is_reported_and_the_source_is_whole(course, tmp_path, monkeypatch):
-    path = course("a/one", "x = 1")
-    before = path.read_bytes()
-
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("papermill.iorw.LocalHandler.write", full)
-    assert "No space left on device" in execute(path, {}, tmp_path / "out.ipynb").failure
-    assert path.read_bytes() == before
+def test_a_full_disk_is_reported_and_leaves_the_source_and_what_was_executed_before(course, tmp_path, monkeypatch):
+    path, output = course("a/one", "x = 1"), tmp_path / "out" / "one.ipynb"
+    assert execute(path, {}, output).failure is None
+    before = path.read_bytes(), output.read_bytes()
+    monkeypatch.setattr("pathlib.Path.write_text", half)
+    assert "No space left on device" in execute(path, {}, output).failure
+    assert (path.read_bytes(), output.read_bytes()) == before
+    assert [p.name for p in output.parent.iterdir()] == ["one.ipynb"]
 
 
-def test_what_is_not_a_notebook_is_reported(course, tmp_path):
-    path = course("a/one", "x = 1")
-    path.write_text("{")
+@pytest.mark.parametrize(
+    ("source", "tags", "said"),
+    [
+        ("import sys\nsys.exit(0)", [], "SystemExit: 0; what follows never ran"),
+        ("exit()", [], "the kernel died"),
+        ("%nothing", [], "UsageError: Line magic function `%nothing` not found."),
+        ("raise ExceptionGroup('both', [ValueError('the cause')])", [], "ValueError: the cause"),
+        ("1 / 0", ["raises-exception"], "cell [3]\n    undefined\nNameError: name 'undefined' is not defined"),
+    ],
+)
+def test_a_failure_is_told_with_its_cell_and_its_cause(course, tmp_path, source, tags, said):
+    path = course("a/one", "x = 1", source, "undefined")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].metadata["tags"] = tags
+    nbformat.write(notebook, path)
+    failure = execute(path, {}, tmp_path / "out.ipynb").failure
+    assert failure.startswith("cell [3]" if tags else "cell [2]")
+    assert said in failure
+    assert "\nundefined" not in failure
+
+
+def test_a_cell_that_may_raise_stops_nothing(course, tmp_path):
+    path = course("a/one", "x = 1", "1 / 0", "print(x)")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].metadata["tags"] = ["raises-exception"]
+    nbformat.write(notebook, path)
+    assert execute(path, {}, tmp_path / "out.ipynb").failure is None
+    assert nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[2].outputs[0].text == "1\n"
+
+
+def test_cells_after_a_failure_keep_nothing_that_was_published(course, tmp_path):
+    path = course("a/one", "x = 1", "1 / 0", "print(1)")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].outputs = [nbformat.v4.new_output("stream", text="1\n")]
+    nbformat.write(notebook, path)
     assert execute(path, {}, tmp_path / "out.ipynb").failure
+    assert nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[2].outputs == []
+
+
+def stray(folder: Path) -> None:
+    """Put beside the notebooks what editors and systems leave there."""
+    (folder / "._1_x.ipynb").write_bytes(b"\x00\x05\x16\x07")  # macOS
+    (folder / ".#1_x.ipynb").symlink_to("user@host.1234:5678")  # Emacs: leads nowhere
+    (folder / "1_gone.ipynb").symlink_to("nowhere")
+    (folder / "folder.ipynb").mkdir()
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".ipynb_checkpoints" / "1_x-checkpoint.ipynb").write_text("{}")
+
+
+def test_stray_files_are_no_notebooks(course):
+    path = course("a/one", "x = 1")
+    stray(path.parent)
+    stray(path.parent.parent)
+    assert find_notebooks() == [path]
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"cells": "\xe9"}', b"{", b"[]", b'{"cells": [1]}', b'{"cells": [{"source": ""}]}']
+)
+def test_a_broken_notebook_is_one_failure_in_the_table(course, tmp_path, content):
+    broken, whole = course("a/broken", "x = 1"), course("b/whole", "x = 1")
+    broken.write_bytes(content)
+    outcomes = execute_all([broken, whole], {}, tmp_path / "out")
+    assert [outcome.failure is None for outcome in outcomes] == [False, True]
+    with pytest.raises(ValueError, match="a/broken is no notebook"):
+        parse_parameters(broken, "x=1")
+
+
+SLOW = """
+import time
+from pathlib import Path
+Path({mark!r}).write_text(str(__import__("os").getpid()))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGKILL]])
+def test_after_an_interrupt_nothing_more_is_started_or_written_and_kernels_end(course, tmp_path, signals):
+    for name in ("one", "two"):
+        course(f"a/{name}", "x = 1", SLOW.format(mark=str(tmp_path / name)))
+    course("a/zero", "x = 1", f"open({str(tmp_path / 'started')!r}, 'w')")  # the third, when one of two is done
+    old = tmp_path / "out" / "a" / "one.ipynb"
+    old.parent.mkdir(parents=True)
+    old.write_text("executed before")
+    program = f"""
+import sys
+from pathlib import Path
+import tools.regression.notebooks, tools.run
+tools.regression.notebooks.NOTEBOOKS = Path({str(tmp_path / "notebooks")!r})
+tools.run.ROOT, tools.run.BUILD = Path({str(tmp_path)!r}), Path({str(tmp_path / "out")!r})
+sys.argv = ["run"]
+sys.exit(tools.run.main())
+"""
+    with subprocess.Popen([sys.executable, "-c", program], cwd=tools.run.ROOT, stdout=-1, stderr=-1, text=True) as run:
+        marks = [tmp_path / "one", tmp_path / "two"]
+        assert eventually(lambda: all(mark.exists() and mark.read_text() for mark in marks))
+        for number in signals:
+            run.send_signal(number)
+        said, _ = run.communicate(timeout=30)
+    assert run.returncode == (-signal.SIGKILL if signals == [signal.SIGKILL] else 1)
+    assert ("3 notebooks were not" in said) == (signals != [signal.SIGKILL])
+    kernels = [int(mark.read_text()) for mark in marks]
+    assert eventually(lambda: not any(Path(f"/proc/{kernel}").exists() for kernel in kernels))
+    assert not (tmp_path / "started").exists()
+    assert [path.name for path in old.parent.iterdir()] == ["one.ipynb"]
+    assert old.read_text() == "executed before"
+
+
+def eventually(is_so) -> bool:
+    """Wait until it is so, 30 seconds at most."""
+    for _ in range(300):
+        if is_so():
+            return True
+        time.sleep(0.1)
+    return False
 
 
 @pytest.mark.parametrize(
@@ -123,6 +270,12 @@ def test_the_command_ends_with_two_and_one_message(course, monkeypatch, capsys, 
     monkeypatch.setattr("sys.argv", ["run", *arguments])
     assert tools.run.main() == 2
     assert said in capsys.readouterr().err
+
+
+def test_no_notebooks_at_all_is_a_sentence(course, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["run"])
+    assert tools.run.main() == 2
+    assert "there are no notebooks in" in capsys.readouterr().err
 
 
 def test_the_exit_code_tells_of_a_failure(course, tmp_path, monkeypatch):
@@ -165,16 +318,17 @@ def test_a_notebook_that_fails_is_not_accepted(course, monkeypatch, capsys):
     assert path.read_bytes() == before
 
 
+def half(self, text, **_):
+    """Write as a disk does that is full after ten bytes."""
+    self.write_bytes(text.encode()[:10])
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_a_full_disk_while_accepting_loses_nothing(course, monkeypatch):
     path = course("a/one", "x = 1")
     before = path.read_bytes()
-
-    def half(self, text, **_):
-        self.write_bytes(text.encode()[:10])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     monkeypatch.setattr("pathlib.Path.write_text", half)
     with pytest.raises(OSError, match="No space left"):
-        write_atomically(nbformat.read(path, 4), path)
+        write_atomically("{}", path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["one.ipynb"]

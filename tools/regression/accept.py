@@ -49,7 +49,7 @@ def accept(path: Path) -> str:
     shown = difference(published, notebook, title(path))
     shown += "".join(f"\nprose may quote what is gone: {line}" for line in gone(changed, notebook))
     shown += elsewhere(path, notebook)
-    write_atomically(notebook, path)
+    write_atomically(nbformat.writes(notebook) + "\n", path)
     return shown
 
 

@@ -1,13 +1,14 @@
-"""Finding the course's notebooks and their parameters; what `run`, `accept` and the tests share."""
+"""Finding the course's notebooks and their parameters; what every tool shares, from the standard library alone."""
+
+from __future__ import annotations  # an old python can find notebooks, too
 
 import ast
+import json
 import os
 import re
 import shlex
+from contextlib import suppress
 from pathlib import Path
-
-import nbformat
-from papermill.inspection import inspect_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
@@ -15,23 +16,26 @@ WORKERS = 2  # notebooks at a time; each has one thread, since two threads in ea
 CELL_TIMEOUT = 900  # seconds
 
 
-def find_notebooks(name: str | None = None) -> list[Path]:
-    """Return every notebook under `notebooks/`, in the course's order, or the one called `name`.
+def is_notebook(path: Path) -> bool:
+    """Return whether this is a notebook's file; what macOS, editors and Jupyter leave beside one begins with a dot."""
+    return path.suffix == ".ipynb" and path.is_file() and not any(part.startswith(".") for part in path.parts[-2:])
+
+
+def find_notebooks(name: str = "", folder: Path | None = None) -> list[Path]:
+    """Return every notebook in the folders of `notebooks/`, in the course's order, or the one called `name`.
 
     Args:
         name: folder and notebook, such as `2_mnist_cnn/1_train_and_test`; `.ipynb` and `notebooks/` may be there.
+        folder: where to look instead of in `notebooks/`.
 
     Raises:
         ValueError: there is no such notebook; the message lists those there are.
     """
-    found = sorted(p for p in NOTEBOOKS.glob("*/*.ipynb") if not p.parent.name.startswith("."))
-    if not name:
-        return found
-    wanted = name.removeprefix("./").removeprefix("notebooks/").removesuffix(".ipynb")
-    for path in found:
-        if title(path) == wanted:
-            return [path]
-    raise ValueError(f"no notebook {name!r}; there are\n  " + "\n  ".join(map(title, found)))
+    found = sorted(filter(is_notebook, (folder or NOTEBOOKS).glob("*/*.ipynb")))
+    wanted = (name or "").removeprefix("./").removeprefix("notebooks/").removesuffix(".ipynb")
+    if wanted and wanted not in map(title, found):
+        raise ValueError(f"no notebook {name!r}; there are\n  " + "\n  ".join(map(title, found)))
+    return [path for path in found if wanted in ("", title(path))]
 
 
 def title(path: Path) -> str:
@@ -39,17 +43,51 @@ def title(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
 
 
+def cells(path: Path) -> list[tuple[str, list[str]]]:
+    """Return the source and the tags of each cell.
+
+    Raises:
+        ValueError: the file is no notebook.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))["cells"]
+        return [("".join(cell["source"]), cell["metadata"].get("tags", [])) for cell in found]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{title(path)} is no notebook: {type(error).__name__}: {error}") from error
+
+
 def trains(path: Path) -> bool:
     """Return whether cells have tags that allow more or ignore: so does what trains, and takes longer than the rest."""
-    cells = nbformat.read(path, as_version=4).cells
-    return any(
-        re.fullmatch(r"rtol=.*|nbval-ignore-output", tag) for cell in cells for tag in cell.metadata.get("tags", [])
-    )
+    with suppress(OSError, ValueError):
+        return any(re.fullmatch(r"rtol=.*|nbval-ignore-output", tag) for _, tags in cells(path) for tag in tags)
+    return False
 
 
 def heaviest_first(paths: list[Path]) -> list[Path]:
     """Return the notebooks, those that train a network before all others, so that none of them is left to the end."""
     return sorted(paths, key=lambda path: not trains(path))
+
+
+def parameters(path: Path) -> dict[str, object]:
+    """Return the notebook's parameters and their defaults: the literals in the cell with the tag `parameters`.
+
+    Raises:
+        ValueError: the file is no notebook, it has several such cells, or that cell is no Python.
+    """
+    tagged = [source for source, tags in cells(path) if "parameters" in tags]
+    if len(tagged) > 1:
+        raise ValueError(f"{title(path)} has {len(tagged)} cells with the tag parameters, expected one")
+    try:
+        lines = ast.parse("".join(tagged)).body
+    except SyntaxError as error:
+        raise ValueError(f"{title(path)}: its cell of parameters is no Python: {error}") from error
+    known = {}
+    for line in lines:
+        for target in line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]:
+            if isinstance(target, ast.Name):
+                with suppress(ValueError):  # what is computed from others is none
+                    known[target.id] = ast.literal_eval(line.value)
+    return known
 
 
 def parse_parameters(path: Path, text: str) -> dict[str, object]:
@@ -59,14 +97,14 @@ def parse_parameters(path: Path, text: str) -> dict[str, object]:
         ValueError: not of the form name=value, or what `check_parameters` raises; the message lists the
             notebook's parameters.
     """
-    known = _parameters(path)
+    known = parameters(path)
     try:
         parts = [part.partition("=") for part in shlex.split(text)]
     except ValueError as error:
-        raise ValueError(f"cannot read {text!r} ({error}); {_listed(path, known)}") from error
+        raise ValueError(f"cannot read {text!r} ({error}); {_listed(path)}") from error
     for name, equals, _ in parts:
         if not equals:
-            raise ValueError(f"expected name=value, got {name!r}; {_listed(path, known)}")
+            raise ValueError(f"expected name=value, got {name!r}; {_listed(path)}")
     values = {name: value if isinstance(known.get(name), str) else _literal(value) for name, _, value in parts}
     check_parameters(path, values)
     return values
@@ -76,28 +114,24 @@ def check_parameters(path: Path, values: dict[str, object]) -> None:
     """Check values for the notebook's `parameters` cell.
 
     Raises:
-        ValueError: a name that the notebook does not have, or a value of another kind than the default; the message
-            lists the notebook's parameters.
+        ValueError: a name that the notebook does not have, a value of another kind than the default, or one that
+            cannot be written as a literal, such as infinity; the message lists the notebook's parameters.
     """
-    known = _parameters(path)
+    known = parameters(path)
     for name, value in values.items():
         if name not in known:
-            raise ValueError(f"no parameter {name!r}; {_listed(path, known)}")
+            raise ValueError(f"no parameter {name!r}; {_listed(path)}")
         default = known[name]
         same_kind = type(value) is type(default) or (isinstance(default, float) and type(value) is int)
         if default is not None and value is not None and not same_kind:
-            kind = type(default).__name__
-            raise ValueError(f"expected {name} to be of type {kind}, got {value}; {_listed(path, known)}")
+            raise ValueError(f"expected {name} to be of type {type(default).__name__}, got {value}; {_listed(path)}")
+        if _literal(repr(value)) != value:
+            raise ValueError(f"expected {name} to be a literal of Python, got {value!r}; {_listed(path)}")
 
 
-def _parameters(path: Path) -> dict[str, object]:
-    """Return the notebook's parameters and their defaults."""
-    return {name: _literal(about["default"]) for name, about in inspect_notebook(str(path)).items()}
-
-
-def _listed(path: Path, known: dict[str, object]) -> str:
+def _listed(path: Path) -> str:
     """Return the parameters as a message lists them."""
-    return f"{title(path)} has the parameters " + ", ".join(f"{name}={value!r}" for name, value in known.items())
+    return f"{title(path)} has the parameters " + ", ".join(f"{n}={v!r}" for n, v in parameters(path).items())
 
 
 def _literal(text: str) -> object:
@@ -125,11 +159,11 @@ def one_thread_each() -> None:
         os.environ.setdefault(name, str(2**32))
 
 
-def write_atomically(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write the notebook beside its place and move it there; a full disk leaves the old file as it was."""
+def write_atomically(text: str, path: Path) -> None:
+    """Write the text beside its place and move it there; a full disk or a kill leaves the old file as it was."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+        beside.write_text(text, encoding="utf-8")
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
