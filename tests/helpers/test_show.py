@@ -1,4 +1,4 @@
-"""Figures: one scale, whole pixels, a text for those who cannot see them."""
+"""Figures as they reach a reader: a text for those who cannot see them, one style, sliders."""
 
 import sys
 from base64 import b64decode
@@ -8,91 +8,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_hex
 from PIL import Image
 
 from helpers import show
 from helpers.show import RED, SIGNED, image_grid, show_figure, sliders, subplots
 
 
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
+@pytest.fixture
+def shown(monkeypatch):
+    """What is displayed while a test runs: pairs of contents and options."""
+    displayed = []
+    monkeypatch.setattr(show, "display", lambda *content, **options: displayed.append((content, options)))
+    return displayed
 
 
-def pixels(figure) -> np.ndarray:
-    """The drawn figure, (height, width, 4) in 0..255."""
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())
-
-
-def test_every_pixel_is_a_square_of_screen_pixels():
-    image = torch.tensor([[[0.0, 1.0], [0.5, 0.0]]])
-    figure = image_grid(image, zoom=20)
-    box = figure.axes[0].images[0].get_window_extent()
-    top = round(figure.bbox.height - box.y1)
-    drawn = pixels(figure)[top : top + 40, round(box.x0) : round(box.x0) + 40, 0]
-    assert drawn.shape == (40, 40)
-    inner = drawn.reshape(2, 20, 2, 20)[:, 2:-2, :, 2:-2]  # the frame lies on the outermost pixels
-    for row, column, grey in [(0, 0, 0), (0, 1, 255), (1, 0, 127), (1, 1, 0)]:
-        assert set(inner[row, :, column].ravel().tolist()) <= {grey, grey + 1}
-
-
-def test_all_images_share_one_scale():
-    figure = image_grid(
-        torch.stack([torch.zeros(4, 4), torch.full((4, 4), 0.25)]), limits=(-1, 1), cmap=SIGNED, colorbar="w"
-    )
-    grid, bar = figure.axes
-    assert [image.get_clim() for image in grid.images] == [(-1, 1)] * 2
-    assert bar.get_ylim() == (-1, 1)
-
-
-def test_texts_stand_where_they_belong():
-    figure = image_grid(
-        torch.zeros(4, 1, 3, 3), columns=2, titles=list("abcd"), rows=["up", "down"], heads=["left", "right"]
-    )
-    (grid,) = figure.axes
-    where = {text.get_text(): text.get_position() for text in grid.texts}
-    boxes = [image.get_extent() for image in grid.images]  # left, right, bottom, top, from the top left down
-    for title, (left, right, _, top) in zip("abcd", boxes, strict=True):
-        assert where[title] == ((left + right) / 2, pytest.approx(top, abs=5))
-        assert where[title][1] < top
-    for row, (left, _, bottom, top) in (("up", boxes[0]), ("down", boxes[2])):
-        assert where[row] == (pytest.approx(left, abs=10), (bottom + top) / 2)
-        assert where[row][0] < left
-    for head, title in (("left", "a"), ("right", "b")):
-        assert where[head][0] == where[title][0]
-        assert where[head][1] < where[title][1] - 8  # above it
-
-
-def test_chosen_images_have_thick_frames():
-    (grid,) = image_grid(torch.zeros(3, 4, 4), frames=[None, RED, None]).axes
-    (frames,) = grid.collections
-    assert frames.get_linewidth() == [0.5, 4, 0.5]
-    assert to_hex(frames.get_edgecolor()[1]) == RED.lower()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ({"images": torch.zeros(3, 3)}, r"got \(3, 3\)"),
-        ({"images": torch.zeros(2, 3, 4, 4)}, r"got \(2, 3, 4, 4\)"),
-        ({"images": torch.zeros(0, 4, 4)}, r"got \(0, 4, 4\)"),
-        ({"images": torch.zeros(3, 4, 4), "titles": ["a"]}, "expected 3 titles, got 1"),
-        ({"images": torch.zeros(3, 4, 4), "columns": 2, "rows": ["a"]}, "expected 2 rows, got 1"),
-        ({"images": torch.zeros(3, 4, 4), "cmap": ["gray"]}, "expected 3 colour maps, got 1"),
-        ({"images": torch.zeros(3, 4, 4), "frames": [RED]}, "expected 3 frames, got 1"),
-    ],
-)
-def test_what_does_not_fit_is_refused(arguments, said):
-    with pytest.raises(ValueError, match=said):
-        image_grid(arguments.pop("images"), **arguments)
-
-
-def test_a_figure_is_displayed_once_with_its_text_and_its_colours(monkeypatch):
-    shown = []
-    monkeypatch.setattr(show, "display", lambda *content, **options: shown.append((content, options)))
+def test_a_figure_is_displayed_once_with_its_text_and_its_colours(shown):
     show_figure(image_grid(torch.tensor([[[0.0, 1.0]]]), zoom=40), "a black pixel beside a white one")
     (((content,), options),) = shown
     text = {"alt": "a black pixel beside a white one"}
@@ -105,16 +35,67 @@ def test_a_figure_is_displayed_once_with_its_text_and_its_colours(monkeypatch):
     assert not plt.get_fignums()
 
 
-def test_a_figure_without_text_is_refused():
-    with pytest.raises(ValueError, match="empty"):
-        show_figure(subplots()[0], " ")
+@pytest.mark.parametrize("alt", [" ", "", None])
+def test_a_figure_without_text_is_refused(alt):
+    with pytest.raises(ValueError, match=f"expected a text .* got {alt!r}"):
+        show_figure(subplots()[0], alt)
 
 
-def test_the_style_ends_with_the_figure():
-    before = dict(plt.rcParams)
-    subplots(1, 2, size=(5, 2), sharey=True)
-    image_grid(torch.zeros(1, 2, 2))
-    assert dict(plt.rcParams) == before
+def test_what_is_no_figure_is_refused():
+    with pytest.raises(TypeError, match="expected a matplotlib Figure, got NoneType"):
+        show_figure(None, "a figure")
+
+
+def test_the_place_of_an_image_ends_with_its_axes(shown):
+    figure = plt.figure(figsize=(2, 1), dpi=100)
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set_axis_off()
+    ax.imshow(np.zeros((10, 20)), extent=(0, 20, 0, 10))
+    ax.imshow(np.zeros((5, 5)), extent=(50, 60, 0, 10))  # not seen at all
+    ax.set(xlim=(-10, 10), ylim=(2, 12), aspect="auto")  # of the first, the left half without its lowest fifth
+    ax.add_patch(plt.Rectangle((-10, 2), 20, 10))  # the whole of the axes
+    show_figure(figure, "a figure")
+    ((_, options),) = shown
+    assert options["metadata"]["images"] == [[10 + 100, 10 + 20, 100, 80]]  # ten pixels of margin
+
+
+def pictures(shown) -> list[str]:
+    """The pictures that were displayed, as text."""
+    return [content["image/png"] for (content,), _ in shown]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "dark_background",
+        {"image.origin": "lower", "image.interpolation": "bilinear", "image.aspect": "auto", "image.resample": False},
+        {"savefig.dpi": 40, "savefig.facecolor": "black", "savefig.transparent": True, "figure.dpi": 40},
+        {"font.size": 20, "font.family": "monospace", "text.color": "red", "xtick.direction": "in"},
+        {"figure.autolayout": True, "figure.facecolor": "green", "lines.antialiased": False, "axes.linewidth": 5},
+    ],
+)
+def test_what_a_reader_sets_for_figures_changes_none_of_ours(settings, shown):
+    images = torch.rand(6, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def draw():
+        options = {"titles": range(6), "rows": ["a", "b"], "columns": 3, "frames": [RED] + [None] * 5}
+        show_figure(image_grid(images, cmap=SIGNED, colorbar="value", **options), "a grid")
+        show_figure(subplots(1, 2, size=(4, 2), sharey=True)[0], "two pairs of axes")
+
+    draw()
+    with plt.style.context(settings):
+        draw()
+    plain = pictures(shown)
+    assert plain[0] != plain[1]
+    assert plain[2:] == plain[:2]
+
+
+def test_the_style_ends_with_the_figure(shown):
+    with plt.style.context("dark_background"):
+        before = dict(plt.rcParams)
+        subplots(1, 2, size=(5, 2), sharey=True)
+        show_figure(image_grid(torch.zeros(1, 2, 2)), "a black square")
+        assert dict(plt.rcParams) == before
 
 
 def test_sliders_show_nothing_where_nobody_can_move_them(monkeypatch, capsys):
