@@ -13,8 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from jupyter_client.launcher import launch_kernel
-from jupyter_client.provisioning import local_provisioner
+from jupyter_client.provisioning import KernelProvisionerFactory
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -103,7 +102,7 @@ def test_a_notebook_alone_in_an_empty_folder_fetches_the_course_once(colab, publ
     shutil.copy(published / "notebooks" / f"{name}.ipynb", alone)
     with monkeypatch.context() as patch:
         if name == COLD:
-            patch.setattr(local_provisioner, "launch_kernel", launch_kernel)
+            patch.setattr(KernelProvisionerFactory.instance(), "default_provisioner_name", "local-provisioner")
         execute(alone, PARAMETERS[name])
     redirect(monkeypatch, UNREACHABLE)  # from now on nothing can be cloned,
     trace = colab.parent / "trace"

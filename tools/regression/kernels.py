@@ -9,18 +9,20 @@ tests/notebooks/test_colab.py.
 import gc
 import os
 import sys
-import time
 from contextlib import suppress
-from multiprocessing import forkserver, get_context, parent_process
-from multiprocessing.context import BaseContext
+from importlib.metadata import EntryPoint
+from multiprocessing import forkserver, parent_process
+from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
 from unittest.mock import patch
 
-from jupyter_client.provisioning import local_provisioner
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
-ROOT = Path(__file__).resolve().parents[2]  # not from `notebooks`, whose imports would be every kernel's
+from tools.regression.notebooks import ROOT
+
 IMPORTED = [
     "ipykernel.kernelapp",
     "matplotlib.pyplot",
@@ -33,48 +35,47 @@ IMPORTED = [
 
 def start_from_copies() -> None:
     """Let every kernel that this process starts from now on be a copy; only on Linux, where copying is safe."""
-    if sys.platform != "linux":
-        return
-    context = get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
+    if sys.platform == "linux":
+        forkserver.set_forkserver_preload(IMPORTED)
+        factory = KernelProvisionerFactory.instance()
+        factory.provisioners["copies"] = EntryPoint("copies", f"{__name__}:Copies", factory.GROUP_NAME)
+        factory.default_provisioner_name = "copies"
 
-    def launch(command: list[str], **options: object) -> KernelProcess:
+
+class Copies(LocalProvisioner):
+    """What jupyter_client asks for kernels: it would start `python -m ipykernel_launcher`, this copies a process."""
+
+    async def launch_kernel(self, cmd: list[str], **options: object) -> KernelConnectionInfo:
+        """Start a kernel with the arguments of this command."""
         with patch.dict(os.environ, MPLBACKEND="module://matplotlib_inline.backend_inline"):  # as a kernel has it
             forkserver.ensure_running()
+        arguments = cmd[cmd.index("ipykernel_launcher") + 1 :]
         quiet = options.get("stderr") is not None  # nbval hands over /dev/null
-        arguments = command[command.index("ipykernel_launcher") + 1 :]
-        return KernelProcess(context, arguments, options.get("cwd") or Path.cwd(), options["env"], quiet)
+        about = (arguments, options.get("cwd") or Path.cwd(), options["env"], quiet)
+        self.process = KernelProcess(target=_kernel, args=about, daemon=True)
+        self.process.start()
+        self.pid = self.pgid = self.process.pid
+        return self.connection_info
 
-    local_provisioner.launch_kernel = launch  # the one name of jupyter_client that is replaced
 
-
-class KernelProcess:
-    """What jupyter_client uses of the `subprocess.Popen` of a kernel."""
+class KernelProcess(ForkServerProcess):
+    """A process with what jupyter_client uses of `subprocess.Popen`."""
 
     stdin = stdout = stderr = None
 
-    def __init__(self, context: BaseContext, *about: object):
-        self._process = context.Process(target=_kernel, args=about, daemon=True)
-        self._process.start()
-        self.pid = self._process.pid
-        with suppress(ProcessLookupError):  # it is gone already
-            while self.poll() is None and os.getpgid(self.pid) != self.pid:  # else signals would reach this process
-                time.sleep(0.001)
-
     def poll(self) -> int | None:
         """Return the exit code, or None while the kernel runs."""
-        return self._process.exitcode
+        return self.exitcode
 
     def wait(self) -> int | None:
         """Return the exit code once there is one."""
-        self._process.join()
-        return self._process.exitcode
+        self.join()
+        return self.exitcode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the kernel, if it is there."""
-        if self.poll() is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+        """Send a signal to a kernel that has no group of its own yet, if it is there."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
 
 def _kernel(arguments: list[str], folder: str | Path, environment: dict[str, str], quiet: bool) -> None:
