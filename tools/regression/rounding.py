@@ -9,6 +9,7 @@ cuda, computes there. Small numbers that are exact, such as 3 or 0.25, are exact
 def _round_differently():
     import copy
     import os
+    import warnings
 
     import torch
     from torch import nn
@@ -55,12 +56,20 @@ def _round_differently():
             x = input
             if seed.isdigit():
                 return Forward.apply(plain(layer, Backward.apply(x)))
+            if x.is_meta:  # which has a shape and no values
+                return plain(layer, x)
             there = copy.copy(layer)
             there._parameters = {name: v if v is None else v.to(seed) for name, v in layer._parameters.items()}
             return plain(there, x.to(seed)).to(x.device)
 
         kind.forward = forward
 
+    if seed.startswith("cuda"):
+        torch.backends.cudnn.allow_tf32 = False  # which keeps 10 bits of a float32
+        with warnings.catch_warnings():  # of the first product in the thread that goes backward, once
+            warnings.simplefilter("ignore")
+            weight = torch.ones(1, 1, device=seed, requires_grad=True)
+            (weight @ weight).sum().backward()
     for kind in (nn.Conv2d, nn.Linear):
         patched(kind)
 
