@@ -9,7 +9,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools.regression.notebooks import ROOT, find_notebooks, read, write_atomically
+
 PLACEHOLDER = "OWNER/REPOSITORY"
 
 CLONE = 'getoutput(f"GIT_ASKPASS=true git clone -q --depth 1 {url} {root}.$$ && mv {root}.$$ {root}")'
@@ -40,9 +41,8 @@ def set_up_cell(repository: str) -> str:
     return without.replace("from subprocess import getoutput\n", "")
 
 
-def stamp_notebook(text: str, name: str, repository: str) -> str:
+def stamp_notebook(notebook: dict, name: str, repository: str) -> str:
     """Return the notebook's text with its first code cell and the badge under its title; the rest stays as it is."""
-    notebook = json.loads(text)
     title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
     rest = re.sub(r"^\n*\[!\[Open in Colab\].*", "", rest).lstrip("\n")
     first = f"{title}\n\n{BADGE.format(repository, name)}\n\n{rest}".rstrip("\n")
@@ -53,12 +53,12 @@ def stamp_notebook(text: str, name: str, repository: str) -> str:
 
 
 def stamped(root: Path, repository: str) -> dict[Path, str]:
-    """Return every file that holds the address, with the text it should have."""
+    """Return every file that holds the address, with the text it should have; ValueError if one is no notebook."""
     texts = {}
     for path in (root / "pyproject.toml", root / "README.md"):
         texts[path] = ADDRESS.sub(rf"\g<1>{repository}", path.read_text(encoding="utf-8"))
-    for path in sorted(root.glob("notebooks/[0-9]*/*.ipynb")):
-        texts[path] = stamp_notebook(path.read_text(encoding="utf-8"), path.relative_to(root).as_posix(), repository)
+    for path in find_notebooks(folder=root / "notebooks"):
+        texts[path] = stamp_notebook(read(path), path.relative_to(root).as_posix(), repository)
     return texts
 
 
@@ -71,12 +71,15 @@ def address(root: Path) -> str:
 def main() -> int:
     """Stamp the files; without REPO, with the address that pyproject.toml has."""
     repository = sys.argv[1] or address(ROOT)
-    if not re.fullmatch(r"[A-Za-z0-9][\w-]*/\w[\w.-]*(?<!\.git)", repository, re.ASCII):
-        print(f"make publish: expected REPO=owner/name, such as REPO=ada/digits, got {repository!r}", file=sys.stderr)
+    try:
+        if not re.fullmatch(r"[A-Za-z0-9][\w-]*/\w[\w.-]*(?<!\.git)", repository, re.ASCII):
+            raise ValueError(f"expected REPO=owner/name, such as REPO=ada/digits, got {repository!r}")
+        changed = {path: text for path, text in stamped(ROOT, repository).items() if path.read_text("utf-8") != text}
+    except ValueError as error:
+        print(f"make publish: {error}", file=sys.stderr)
         return 2
-    changed = {path: text for path, text in stamped(ROOT, repository).items() if path.read_text("utf-8") != text}
     for path, text in changed.items():
-        path.write_text(text, encoding="utf-8")
+        write_atomically(text, path)
     print(f"https://github.com/{repository}: {len(changed)} files changed")
     return 0
 

@@ -42,13 +42,11 @@ def execute(
     path: Path, parameters: dict[str, object], output: Path, timeout: int = CELL_TIMEOUT, cwd: Path | None = None
 ) -> Outcome:
     """Execute one notebook, in `cwd` or its own folder, into `output`; failures are returned."""
-    return asyncio.run(executed(path, parameters, output, timeout, cwd))
+    return asyncio.run(_execute(path, parameters, output, timeout, cwd or path.parent))
 
 
-async def executed(
-    path: Path, parameters: dict[str, object], output: Path, timeout: int = CELL_TIMEOUT, cwd: Path | None = None
-) -> Outcome:
-    """Execute one notebook as `execute` does; nothing is written if it is cancelled."""
+async def _execute(path: Path, parameters: dict[str, object], output: Path, timeout: int, cwd: Path) -> Outcome:
+    """Execute one notebook; nothing is written if this is cancelled."""
     start, failure = time.perf_counter(), None
     try:
         notebook = nbformat.read(path, as_version=4)
@@ -56,7 +54,7 @@ async def executed(
             if "parameters" in cell.metadata.get("tags", []):
                 cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
         try:
-            await run_cells(notebook, cwd or path.parent, timeout)
+            await run_cells(notebook, cwd, timeout)
         except CellError as error:
             failure = str(error)
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +77,8 @@ def execute_all(paths: list[Path], parameters: dict[str, object], output: Path =
             for path in waiting:
                 running.append(title(path))
                 bar.set_postfix_str("now " + ", ".join(running))
-                outcomes.append(await executed(path, parameters, output / f"{title(path)}.ipynb"))
+                to = output / f"{title(path)}.ipynb"
+                outcomes.append(await _execute(path, parameters, to, CELL_TIMEOUT, path.parent))
                 running.remove(title(path))
                 bar.update()
 
@@ -103,7 +102,7 @@ def report(outcomes: list[Outcome]) -> str:
 
 
 def main() -> int:
-    """Run one notebook or all; return 1 if any failed."""
+    """Run one notebook or all; return 1 if any failed, 2 if there is nothing to run."""
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
     parser.add_argument("--notebook", default="", help="such as 2_mnist_cnn/1_train_and_test; all if left out")
     parser.add_argument("--params", default="", help="for one notebook, such as 'epochs=1 seed=3'")
@@ -113,9 +112,7 @@ def main() -> int:
         if not paths:
             raise ValueError(f"there are no notebooks in {NOTEBOOKS}")
         if arguments.params and not arguments.notebook:
-            raise ValueError(
-                'PARAMS needs a NOTEBOOK: make run NOTEBOOK=2_mnist_cnn/1_train_and_test PARAMS="epochs=1"'
-            )
+            raise ValueError(f'PARAMS needs a NOTEBOOK: make run NOTEBOOK={title(paths[0])} PARAMS="seed=1"')
         parameters = parse_parameters(paths[0], arguments.params) if arguments.params else {}
     except ValueError as error:
         print(f"make run: {error}", file=sys.stderr)
@@ -126,10 +123,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: kernels end, then this does
     outcomes = execute_all(paths, parameters)
     print(report(outcomes))
-    if len(outcomes) < len(paths):
-        print(f"\ninterrupted: {len(paths) - len(outcomes)} notebooks were not finished")
+    if missing := len(paths) - len(outcomes):
+        print(f"\ninterrupted: {missing} notebooks were not finished")
     print(f"\nexecuted notebooks are in {BUILD.relative_to(ROOT)}/")
-    return int(len(outcomes) < len(paths) or any(outcome.failure for outcome in outcomes))
+    return int(missing > 0 or any(outcome.failure for outcome in outcomes))
 
 
 if __name__ == "__main__":

@@ -5,15 +5,17 @@ import os
 import re
 import shutil
 import sys
-import tomllib
 from base64 import b64decode
 from pathlib import Path
 
 from sphinx.cmd.build import build_main
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools.publish import address
+from tools.regression.notebooks import ROOT, find_notebooks, read
+
 SOURCES = ROOT / "build" / "site-src"
 SITE = ROOT / "build" / "site"
+REPOSITORY = f"https://github.com/{address(ROOT)}"
 # For each part of the course the notebook and the number of the figure that stand for it on the first page.
 PICTURES = {
     "1 Foundations": ("1_foundations/1_tensors_and_gradients", 3),
@@ -21,12 +23,6 @@ PICTURES = {
     "3 Visualising it": ("3_visualising/4_occlusion", 2),
     "4 Fooling it": ("4_adversarial/1_non_targeted_images", 3),
 }
-
-
-def repository() -> str:
-    """Return the course's public address, or a placeholder that nobody takes for one."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return project.get("urls", {}).get("repository", "https://github.com/OWNER/REPOSITORY")
 
 
 def without_badges(text: str) -> str:
@@ -45,12 +41,12 @@ def lay_out_notebook(path: Path, to: Path) -> None:
     Raises:
         ValueError: a cell has several figures; MyST-NB knows one text a cell.
     """
-    notebook = json.loads(path.read_text(encoding="utf-8"))
+    notebook = read(path)
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             text = without_badges(text).replace("](../../README.md)", "](../../index.md)")
-            cell["source"] = re.sub(r"\]\(\.\./\.\./((?!index\.md).+?)\)", rf"]({repository()}/blob/main/\1)", text)
+            cell["source"] = re.sub(r"\]\(\.\./\.\./((?!index\.md).+?)\)", rf"]({REPOSITORY}/blob/main/\1)", text)
         if drawn := figures(cell):
             if len(drawn) > 1:
                 raise ValueError(f"{path.relative_to(ROOT)}: give each figure a cell of its own\n{text}")
@@ -63,8 +59,7 @@ def lay_out_notebook(path: Path, to: Path) -> None:
 
 def figure(path: Path, number: int) -> tuple[bytes, str]:
     """Return the notebook's stored figure of that number, counted from 1, as a PNG, and its text."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    chosen = [drawn for cell in cells for drawn in figures(cell)][number - 1]
+    chosen = [drawn for cell in read(path)["cells"] for drawn in figures(cell)][number - 1]
     return b64decode("".join(chosen["data"]["image/png"])), chosen["metadata"]["image/png"]["alt"]
 
 
@@ -87,7 +82,7 @@ def first_page_parts(readme: str) -> str:
         page += [f"| [](/{target}) | {question} |" for target, question in notebooks]
         page += ["", "```{toctree}", ":hidden:", f":caption: {part}", ""]
         page += [target.removesuffix(".ipynb") for target, _ in notebooks] + ["```", ""]
-    there = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("notebooks/[0-9]*/*.ipynb"))
+    there = [path.relative_to(ROOT).as_posix() for path in find_notebooks()]
     if linked != there:
         raise ValueError(f"README.md's table and the notebooks differ: {sorted(set(linked) ^ set(there))}")
     return "\n".join(page)
@@ -103,15 +98,18 @@ def lay_out() -> None:
     introduction = readme.partition("\n")[2].partition("\n## ")[0]
     (SOURCES / "introduction.md").write_text(introduction, encoding="utf-8")
     (SOURCES / "parts.md").write_text(first_page_parts(readme), encoding="utf-8")
-    for path in ROOT.glob("notebooks/[0-9]*/*.ipynb"):
+    for path in find_notebooks():
         lay_out_notebook(path, SOURCES / path.relative_to(ROOT))
 
 
 def main() -> int:
     """Build the whole page afresh; any warning of Sphinx is a failure."""
-    lay_out()
+    try:
+        lay_out()
+    except ValueError as error:
+        sys.exit(f"make site: {error}")
     shutil.rmtree(SITE, ignore_errors=True)
-    os.environ["COURSE_REPOSITORY"] = repository()
+    os.environ["COURSE_REPOSITORY"] = REPOSITORY
     status = build_main(["-q", "-W", "--keep-going", "-d", str(ROOT / "build/site-doctrees"), str(SOURCES), str(SITE)])
     if not status:
         print(f"open {(SITE / 'index.html').relative_to(ROOT)}")

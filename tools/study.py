@@ -5,7 +5,7 @@ Rows are kept in `build/` as they come, so that an interrupted study goes on whe
 """
 
 import csv
-import os
+import io
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from helpers.cnn import DigitCNN
 from helpers.data import DATA, load_mnist, split
 from helpers.training import logits, train
-from tools.regression.notebooks import ROOT, WORKERS, one_thread_each
+from tools.regression.notebooks import ROOT, WORKERS, one_thread_each, write_atomically
 
 SEEDS = 20  # networks of each kind
 LABEL_SMOOTHING = 0.1
@@ -78,15 +78,10 @@ def main() -> None:
             table.writerows(future.result())
             file.flush()
     with BEGUN.open(newline="") as file:
-        rows = sorted(
-            csv.DictReader(file), key=lambda row: (*map(list(RECIPES).index, [row["recipe"]]), int(row["seed"]))
-        )
-    beside = TABLE.with_name(f".{TABLE.name}.{os.getpid()}")
-    with beside.open("w", newline="") as file:
-        table = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-    beside.replace(TABLE)
+        rows = sorted(csv.DictReader(file), key=lambda row: (list(RECIPES).index(row["recipe"]), int(row["seed"])))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([FIELDS, *(row.values() for row in rows)])
+    write_atomically(text.getvalue(), TABLE)
     BEGUN.unlink()
 
 

@@ -1,22 +1,19 @@
-"""Copy the notebooks to work/, where a learner may change them and git does not look: what `make work` runs."""
+"""Copy the notebooks to work/, to be changed freely: what `make work` runs; without make `python -m tools.work`."""
 
-import shutil
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools.regression.notebooks import ROOT, find_notebooks, title, write_atomically
 
 
 def copy_notebooks(root: Path) -> str:
     """Copy what work/ does not have yet, and say so; what is there is a learner's own and stays as it is."""
     new, same, other = [], [], []
-    for source in sorted(root.glob("notebooks/[0-9]*/*.ipynb")):
-        copy = root / "work" / source.relative_to(root / "notebooks")
+    for source in find_notebooks(folder=root / "notebooks"):
+        copy = root / "work" / f"{title(source)}.ipynb"
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
-            beside = copy.with_name(f".{copy.name}.part")
-            shutil.copyfile(source, beside)
-            beside.replace(copy)
+            write_atomically(source.read_bytes(), copy)
             new.append(copy)
         else:
             (same if copy.read_bytes() == source.read_bytes() else other).append(copy)

@@ -82,3 +82,13 @@ def test_an_address_of_another_form_is_refused(copy, monkeypatch, capsys, reposi
     assert publish(monkeypatch, repository) == 2
     assert f"expected REPO=owner/name, such as REPO=ada/digits, got {repository!r}" in capsys.readouterr().err
     assert {path: path.read_text() for path in before} == before
+
+
+def test_a_file_that_is_no_notebook_is_named_and_nothing_is_written(copy, monkeypatch, capsys):
+    broken = copy / "notebooks" / "4_adversarial" / "9_broken.ipynb"
+    broken.write_bytes(b'{"cells": "\xe9"}')
+    (broken.parent / ".#9_x.ipynb").symlink_to("user@host.1234:5678")
+    before = {path: path.read_bytes() for path in copy.rglob("*.*") if path.is_file()}
+    assert publish(monkeypatch, "ada/digits") == 2
+    assert "make publish: 4_adversarial/9_broken is no notebook" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before

@@ -43,23 +43,25 @@ def title(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
 
 
-def cells(path: Path) -> list[tuple[str, list[str]]]:
-    """Return the source and the tags of each cell.
+def read(path: Path) -> dict:
+    """Return the notebook's JSON.
 
     Raises:
         ValueError: the file is no notebook.
     """
     try:
-        found = json.loads(path.read_text("utf-8"))["cells"]
-        return [("".join(cell["source"]), cell["metadata"].get("tags", [])) for cell in found]
+        notebook = json.loads(path.read_text("utf-8"))
+        [("".join(cell["source"]), cell["metadata"].get("tags"), cell["cell_type"]) for cell in notebook["cells"]]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{title(path)} is no notebook: {type(error).__name__}: {error}") from error
+    return notebook
 
 
 def trains(path: Path) -> bool:
     """Return whether cells have tags that allow more or ignore: so does what trains, and takes longer than the rest."""
     with suppress(OSError, ValueError):
-        return any(re.fullmatch(r"rtol=.*|nbval-ignore-output", tag) for _, tags in cells(path) for tag in tags)
+        found = [tag for cell in read(path)["cells"] for tag in cell["metadata"].get("tags", [])]
+        return any(re.fullmatch(r"rtol=.*|nbval-ignore-output", tag) for tag in found)
     return False
 
 
@@ -74,11 +76,11 @@ def parameters(path: Path) -> dict[str, object]:
     Raises:
         ValueError: the file is no notebook, it has several such cells, or that cell is no Python.
     """
-    tagged = [source for source, tags in cells(path) if "parameters" in tags]
-    if len(tagged) > 1:
-        raise ValueError(f"{title(path)} has {len(tagged)} cells with the tag parameters, expected one")
+    found = [cell for cell in read(path)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    if len(found) > 1:
+        raise ValueError(f"{title(path)} has {len(found)} cells with the tag parameters, expected one")
     try:
-        lines = ast.parse("".join(tagged)).body
+        lines = ast.parse("".join(text for cell in found for text in cell["source"])).body
     except SyntaxError as error:
         raise ValueError(f"{title(path)}: its cell of parameters is no Python: {error}") from error
     known = {}
@@ -94,18 +96,18 @@ def parse_parameters(path: Path, text: str) -> dict[str, object]:
     """Read `epochs=1 seed=3` as values for the notebook's `parameters` cell.
 
     Raises:
-        ValueError: not of the form name=value, or what `check_parameters` raises; the message lists the
-            notebook's parameters.
+        ValueError: not of the form name=value, or what `check_parameters` raises.
     """
     known = parameters(path)
+    values = {}
     try:
-        parts = [part.partition("=") for part in shlex.split(text)]
+        for part in shlex.split(text):
+            name, equals, value = part.partition("=")
+            if not equals:
+                raise ValueError(f"expected name=value, got {part!r}")
+            values[name] = value if isinstance(known.get(name), str) else _literal(value)
     except ValueError as error:
-        raise ValueError(f"cannot read {text!r} ({error}); {_listed(path)}") from error
-    for name, equals, _ in parts:
-        if not equals:
-            raise ValueError(f"expected name=value, got {name!r}; {_listed(path)}")
-    values = {name: value if isinstance(known.get(name), str) else _literal(value) for name, _, value in parts}
+        raise ValueError(f"cannot read {text!r}: {error}; {_listed(path)}") from error
     check_parameters(path, values)
     return values
 
@@ -121,10 +123,9 @@ def check_parameters(path: Path, values: dict[str, object]) -> None:
     for name, value in values.items():
         if name not in known:
             raise ValueError(f"no parameter {name!r}; {_listed(path)}")
-        default = known[name]
-        same_kind = type(value) is type(default) or (isinstance(default, float) and type(value) is int)
-        if default is not None and value is not None and not same_kind:
-            raise ValueError(f"expected {name} to be of type {type(default).__name__}, got {value}; {_listed(path)}")
+        kind = type(known[name])
+        if kind is not type(value) and (kind, type(value)) != (float, int) and None not in (known[name], value):
+            raise ValueError(f"expected {name} to be of type {kind.__name__}, got {value}; {_listed(path)}")
         if _literal(repr(value)) != value:
             raise ValueError(f"expected {name} to be a literal of Python, got {value!r}; {_listed(path)}")
 
@@ -136,10 +137,9 @@ def _listed(path: Path) -> str:
 
 def _literal(text: str) -> object:
     """Return the Python literal that the text spells, or the text itself."""
-    try:
+    with suppress(ValueError, SyntaxError):
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    return text
 
 
 def without_a_reader() -> None:
@@ -149,21 +149,18 @@ def without_a_reader() -> None:
 
 
 def one_thread_each() -> None:
-    """Give every kernel that this process starts from now on one thread, unless the environment says how many.
-
-    And let glibc keep memory blocks of a few MB, which it else hands back and asks for again at every training step.
-    """
+    """Give every kernel that this process starts from now on one thread, unless the environment says how many."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):  # see the Makefile
         os.environ.setdefault(name, str(2**32))
 
 
-def write_atomically(text: str, path: Path) -> None:
-    """Write the text beside its place and move it there; a full disk or a kill leaves the old file as it was."""
+def write_atomically(content: str | bytes, path: Path) -> None:
+    """Write beside the place and move it there; a full disk or a kill leaves the old file as it was."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(content if isinstance(content, bytes) else content.encode())
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
