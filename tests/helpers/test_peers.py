@@ -14,7 +14,7 @@ from helpers.cnn import load_cnn
 from helpers.data import load_mnist
 from helpers.occlusion import occlusion_map
 from helpers.training import accuracy
-from tools.bench import mean_drop
+from tools.bench.occlusion import mean_drop
 
 PEERS = Path(__file__).resolve().parents[2] / "build" / "peers"
 PATCH = 7
