@@ -46,7 +46,7 @@ def image_grid(
         limits: the values drawn in the map's first and last colour, the same for all images, or N pairs. A colour
             image has black and its brightest there.
         cmap: `IMAGE` for pixels, `SIGNED` for data around 0 (with limits (-a, a)), `AMOUNT` for probabilities;
-            the same for all images, or N of them.
+            the same for all images, or N of them. A colour image needs none.
         zoom: screen pixels for a pixel; whole, unless pixels were repeated to make up for a fraction.
         colorbar: what the scale of the last image measures; None draws no colour bar.
 
