@@ -1,0 +1,136 @@
+"""The Makefile: what is typed reaches the tools, one recipe makes all environments, one notebook is tested alone."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from tools.test import selection
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = (ROOT / "requirements/course.lock").read_text()
+TORCH, VISION = (re.search(rf"(?m)^{name}==(.*)$", LOCK)[1] for name in ("torch", "torchvision"))
+
+
+def make(*arguments: str) -> str:
+    """Return what make prints."""
+    return subprocess.run(["make", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def wheel(index: Path, name: str, version: str, *requires: str) -> None:
+    """Add an empty wheel to the package index in a folder."""
+    about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    about += "".join(f"Requires-Dist: {needed}\n" for needed in requires)
+    folder, file = index / name, f"{name}-{version}-py3-none-any.whl"
+    folder.mkdir(parents=True, exist_ok=True)
+    with ZipFile(folder / file, "w") as archive:
+        inside = f"{name}-{version}.dist-info"
+        archive.writestr(f"{inside}/METADATA", about)
+        archive.writestr(f"{inside}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{inside}/RECORD", "")
+    (folder / "index.html").write_text(f'<a href="{file.replace("+", "%2B")}">{file}</a>')
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        (["TORCH=cpu"], {"torch": f"{TORCH}+cpu", "torchvision": f"{VISION}+cpu"}),
+        ([], {"torch": TORCH, "torchvision": VISION, "triton": "13"}),
+    ],
+)
+def test_the_light_environment_has_the_same_versions_without_cuda(tmp_path, option, expected):
+    pypi, cpu = tmp_path / "pypi", tmp_path / "cpu"
+    wheel(pypi, "torch", TORCH, "triton")
+    wheel(pypi, "torchvision", VISION, f"torch=={TORCH}")
+    wheel(pypi, "triton", "13")
+    wheel(cpu, "torch", f"{TORCH}+cpu")
+    wheel(cpu, "torchvision", f"{VISION}+cpu", f"torch=={TORCH}")
+    lock = tmp_path / "lock"
+    lock.write_text(f"torch=={TORCH}\ntorchvision=={VISION}\n")
+    # --always-make, since the environment may be there; -n, so that nothing is done
+    (line,) = (line for line in make("-n", "--always-make", "install", *option).splitlines() if "pip install" in line)
+    address = "https://download.pytorch.org/whl/cpu"
+    assert (address in line) == bool(option)
+    line = line.replace(address, cpu.as_uri()).replace("requirements/course.lock", str(lock))
+    resolve = ["--index-url", pypi.as_uri(), "--dry-run", "--quiet", "--ignore-installed", "--report", "-"]
+    command = [sys.executable, *shlex.split(line)[1:], *resolve]
+    alone = {**os.environ, "PIP_CONFIG_FILE": os.devnull}
+    done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = [part["metadata"] for part in json.loads(done.stdout)["install"]]
+    assert {part["name"]: part["version"] for part in found} == expected
+
+
+@pytest.mark.parametrize("target", ["install", "colab", "site", "lock"])
+def test_every_environment_is_made_in_the_same_way(target):
+    lines = make("-n", "--always-make", target, "TORCH=cpu", "PYTHON=python9").splitlines()
+    first = next(number for number, line in enumerate(lines) if "sys.version_info < (3, 11)" in line)
+    made = re.fullmatch(r"python9 -m venv --clear (\S+)", lines[first + 1])[1]
+    install = f"{made}/bin/python -m pip install --disable-pip-version-check --extra-index-url"
+    assert lines[first + 2].startswith(install)
+
+
+def test_another_torch_is_refused():
+    done = subprocess.run(["make", "-n", "install", "TORCH=rocm"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "TORCH=cpu takes the same versions without CUDA; got TORCH=rocm" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "passed"),
+    [
+        (["run", "NOTEBOOK=a/b", "PARAMS=name=a$b x='1 2' $(HOME)"], ["--notebook", "a/b", "--params", None]),
+        (["test", "ONLY=occlusion and not $x"], ["--notebook", "", "--only", None]),
+    ],
+)
+def test_what_is_typed_reaches_the_tools_to_the_last_character(tmp_path, typed, passed):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && echo {ROOT}/.venv || printf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / "ruff").symlink_to("/bin/true")
+    (tmp_path / "ready").touch()
+    passed[-1] = typed[-1].partition("=")[2]
+    said = make(*typed, f"BIN={tmp_path}", f"READY={tmp_path / 'ready'}")
+    assert said.splitlines()[-len(passed) :] == passed
+
+
+def test_jupyterlab_takes_a_port_and_options():
+    assert "-m jupyterlab --port=8890 --no-browser" in make("-n", "lab", "PORT=8890", "ARGS=--no-browser")
+    assert "--port" not in make("-n", "lab")
+
+
+def test_one_notebook_is_tested_alone(course):
+    path = course("a/one", "x = 1")
+    course("b/two", "x = 1")
+    assert selection("", "") == []
+    assert selection("", "occlusion") == ["-k", "(occlusion)"]
+    assert selection("a/one", "")[0] == str(path)
+    assert selection("a/one", "runs or links")[-2:] == ["-k", "(one) and (runs or links)"]
+    with pytest.raises(ValueError, match=r"(?s)no notebook 'one'.*a/one\n.*b/two"):
+        selection("one", "")
+
+
+def test_that_is_its_execution_its_cells_and_its_static_tests():
+    name = "2_mnist_cnn/3_layer_sizes"
+    collect = {**os.environ, "PYTEST_ADDOPTS": "--collect-only --quiet -n0"}
+    command = [sys.executable, "-m", "tools.test", "--notebook", name]
+    said = subprocess.run(command, cwd=ROOT, env=collect, capture_output=True, text=True, check=True).stdout
+    tests = [line for line in said.splitlines() if "::" in line]
+    kinds = {line.partition("::")[0] for line in tests}
+    published, execution = (f"tests/notebooks/test_{what}.py" for what in ("published", "execution"))
+    assert {f"notebooks/{name}.ipynb", published, execution} <= kinds
+    assert all(name in line for line in tests)
+
+
+def test_an_unknown_notebook_says_which_there_are():
+    command = [sys.executable, "-m", "tools.test", "--notebook", "2_mnist_cnn/9_none"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "no notebook '2_mnist_cnn/9_none'" in done.stderr
+    assert "2_mnist_cnn/3_layer_sizes" in done.stderr
