@@ -13,6 +13,25 @@ import tools.regression.outputs
 tools.regression.notebooks.one_thread_each()
 
 
+FIRST = {"test_published": 0, "test_attacks": 1}  # what is told in a second, and what takes minutes
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: FIRST.get(item.path.stem, 2))  # and then as `tools.regression` has put them
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what the attacks on the regression found, a line each."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    attacks = [(dict(report.user_properties).get("attack"), report.failed) for report in reports]
+    attacks = sorted(pair for pair in attacks if pair[0])
+    if attacks:
+        terminalreporter.section("attacks on the regression")
+    for attack, missed in attacks:
+        terminalreporter.line(f"{attack}: {'MISSED' if missed else 'ok'}")
+
+
 @pytest.fixture(autouse=True)
 def differences(tmp_path, monkeypatch):
     """Keep what tests lay side by side out of the page of this run."""

@@ -6,9 +6,9 @@ import nbformat
 import pytest
 
 from tools.regression.compare import FIGURE, Tolerance
+from tools.regression.execution import executed
 from tools.regression.kernels import start_from_copies
 from tools.regression.notebooks import NOTEBOOKS, ROOT
-from tools.regression.portable import executed
 from tools.regression.prose import numbers, quoted, stands_in
 
 CURVES, IMAGES = "4_adversarial/4_cost_curves", "4_adversarial/1_non_targeted_images"

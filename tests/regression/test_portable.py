@@ -6,8 +6,9 @@ import math
 import pytest
 from nbformat.v4 import new_code_cell, new_output
 
+from tools.regression.execution import executed
 from tools.regression.kernels import start_from_copies
-from tools.regression.portable import Moved, executed, moved, report, verdict
+from tools.regression.portable import Moved, moved, report, verdict
 
 LAYERS = """
 import json

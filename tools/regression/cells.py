@@ -1,61 +1,74 @@
-"""A notebook in pytest: nbval executes its cells, and their outputs are held against the published ones."""
+"""A notebook in pytest: it is executed as a whole, and then each cell's outputs are held against the published ones."""
 
+import asyncio
+import copy
 import math
 import re
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from queue import Empty
 
 import pytest
 from nbformat import NotebookNode
-from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
+from nbval.plugin import IPyNbCell, IPyNbFile
 
-from tools.regression.compare import Tolerance
-from tools.regression.notebooks import ROOT, title
+from tools.regression.compare import COLOUR, Tolerance
+from tools.regression.execution import CellError, run_cells
+from tools.regression.notebooks import is_notebook, title
 from tools.regression.outputs import FIGURE, describe, parts
 
-ANSI = re.compile(r"\x1b\[[\d;]*m")
+REFUSED = ("nbval", "nbval_lax", "nbval_sanitize_with", "sanitize_with", "nbval_kernel_name", "nbdime")
+LOCK = "matplotlib_lock"
 
 
-def other_matplotlib() -> str | None:
-    """Say so if matplotlib is not of the pinned minor version, and so draws every figure in another way."""
-    here, locked = (
-        version("matplotlib"),
-        re.search(r"(?m)^matplotlib==(.*)$", (ROOT / "requirements/course.lock").read_text()),
-    )
-    same = here.split(".")[:2] == locked[1].split(".")[:2]
-    return None if same else f"figures not compared: matplotlib {here} here, {locked[1]} in requirements/course.lock"
+def pytest_addoption(parser: pytest.Parser) -> None:  # noqa: D103
+    parser.addini(LOCK, "file with a line matplotlib==...; where another minor version runs, no figure is compared")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse what nbval would do beside this, or what would do nothing."""
+    for name in REFUSED:
+        if config.getoption(name, None):
+            raise pytest.UsageError(f"--{name.replace('_', '-')} has no effect with -p tools.regression: leave it out")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:  # noqa: D103
-    return Notebook.from_parent(parent, path=file_path) if file_path.suffix == ".ipynb" else None
+    return Notebook.from_parent(parent, path=file_path) if is_notebook(file_path) else None
+
+
+def other_matplotlib(config: pytest.Config) -> str | None:
+    """Say so if matplotlib is not of the pinned minor version, and so draws every figure in another way."""
+    if not (lock := config.getini(LOCK)):
+        return None
+    here, pinned = (
+        version("matplotlib"),
+        re.search(r"(?m)^matplotlib==(\S+)", (config.rootpath / lock).read_text("utf-8"))[1],
+    )
+    same = here.split(".")[:2] == pinned.split(".")[:2]
+    return None if same else f"figures not compared: matplotlib {here} here, {pinned} in {lock}"
 
 
 class Notebook(IPyNbFile):
-    """A notebook, whose cells run one after another in one kernel."""
+    """A notebook, whose cells are executed one after another in one kernel before the first of them is looked at."""
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield the code cells, numbered as in JupyterLab."""
-        for item in super().collect():
+        try:
+            found = list(super().collect())
+        except Exception as error:  # such as a file that is no notebook: one failure, told in a line
+            raise self.CollectError(f"{title(self.path)} cannot be read: {type(error).__name__}: {error}") from error
+        for item in found:
             name = f"cell [{item.cell_num + 1}]"
             yield Cell.from_parent(self, name=name, cell_num=item.cell_num, cell=item.cell, options=item.options)
 
     def setup(self) -> None:
-        """Start the kernel; should it die, its cell is told at once instead of when its time is over."""
-        super().setup()
-        await_reply = self.kernel.await_reply
-
-        def alive_reply(msg_id: str, timeout: float) -> None:
-            for _ in range(math.ceil(timeout)):
-                try:
-                    return await_reply(msg_id, timeout=1)
-                except Empty:
-                    if not self.kernel.is_alive():
-                        raise RuntimeError("the kernel died") from None
-            raise Empty
-
-        self.kernel.await_reply = alive_reply
+        """Execute the notebook; what a cell raised is told by that cell."""
+        fresh, self.error = copy.deepcopy(self.nb), None
+        try:
+            asyncio.run(run_cells(fresh, self.path.parent, self.config.option.nbval_cell_timeout))
+        except CellError as error:
+            self.error = error
+        self.fresh = [cell for cell in fresh.cells if cell.cell_type == "code"]
 
 
 class Cell(IPyNbCell):
@@ -68,39 +81,51 @@ class Cell(IPyNbCell):
         return self.path, 0, f"{title(self.path)} cell [{self.cell_num + 1}]"
 
     def runtest(self) -> None:
-        """Execute the cell; one that was published without being executed is a failure."""
-        if self.cell.execution_count is None:
-            raise NbCellError(self.cell_num, "it was never executed", self.cell.source)
-        super().runtest()
+        """Compare the cell's outputs; one that was published without being executed is a failure."""
+        error = self.parent.error
+        if error and error.number <= self.cell_num + 1:
+            raise error
+        if self.options["skip"]:
+            self.count("cells not compared")
+            pytest.skip("nbval-skip")
+        if self.cell.execution_count is None and self.cell.source.strip():
+            pytest.fail("it was never executed")
+        self.compare(self.parent.fresh[self.cell_num].outputs)
 
-    def compare_outputs(self, test: list[NotebookNode], ref: list[NotebookNode], skip_compare=None) -> bool:  # noqa: ARG002
-        """Return whether the fresh outputs `test` are as published in `ref`."""
+    def compare(self, fresh: list[NotebookNode]) -> None:
+        """Fail if the fresh outputs are not as published."""
         allowed = Tolerance.of(self.cell)
-        figures = sum(part.kind == FIGURE for part in parts(ref))
-        skipped = other_matplotlib() if figures and allowed.figures else None
-        blind = bool(skipped) or not allowed.figures
-        found = [change for change in allowed.changes(ref, test) if not (skipped and change.kind == FIGURE)]
+        figures = sum(part.kind == FIGURE for part in parts(self.cell.outputs))
+        skipped = other_matplotlib(self.config) if figures and allowed.figures else None
+        found = [c for c in allowed.changes(self.cell.outputs, fresh) if not (skipped and c.kind == FIGURE)]
         for change in reversed(found):  # the first of them is what the failure says
             shown = describe(change, title(self.path), self.cell_num + 1)
             limit = allowed.rms if change.kind == FIGURE else allowed.rtol
             said = f"\n  allowed         {limit:g}" * math.isfinite(change.error)
             self.comparison_traceback = [f"is not as published\n{shown}{said}"]
         if found:
-            return False
-        self.user_properties += [("cells compared", 1), (f"figures {'not ' * blind}compared", figures)]
-        return True if not skipped else pytest.skip(skipped)
+            pytest.fail("outputs differ")
+        blind = bool(skipped) or not allowed.figures
+        self.user_properties += [
+            (f"cells {'not ' * (not allowed.compared)}compared", 1),
+            (f"figures {'not ' * blind}compared", figures),
+        ]
+        if skipped:
+            pytest.skip(skipped)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
         """Return the cell, the line of it that matters, and what is wrong."""
-        said = str(excinfo.value)
-        source = [line.strip() for line in self.cell.source.splitlines() if line.strip()] or [""]
+        said, number = str(excinfo.value), getattr(excinfo.value, "number", self.cell_num + 1)
+        cell = self.parent.fresh[number - 1]
+        source = [line.strip() for line in cell.source.splitlines() if line.strip()] or [""]
         if self.comparison_traceback:
             said = self.comparison_traceback[0]
-            made = [line for line in source if ("show_figure(" if "pictures" in said else "print(") in line] or source
+            made = [line for line in source if ("show" if "pictures" in said else "print(") in line] or source
             words = [word for word in said.split() if len(word) > 3]
             source = sorted(made, key=lambda line: sum(word in line for word in words))  # the last is the likeliest
-        elif self.test_outputs and self.test_outputs[-1].output_type == "error" and "Timeout" not in said:
-            said = "{ename}: {evalue}".format(**self.test_outputs[-1])
-            raised = re.search(r"-+> \d+ (.*)", ANSI.sub("", "\n".join(self.test_outputs[-1].traceback)))
+        elif isinstance(excinfo.value, CellError):
+            said = excinfo.value.cause
+            texts = "\n".join(line for output in cell.outputs for line in output.get("traceback", []))
+            raised = re.search(r"-+> \d+ (.*)", COLOUR.sub("", texts))
             source = [raised[1].strip()] if raised else source
-        return f"{title(self.path)} cell [{self.cell_num + 1}], `{source[-1]}`: {ANSI.sub('', said)}"
+        return f"{title(self.path)} cell [{number}], `{source[-1]}`: {COLOUR.sub('', said)}"

@@ -1,36 +1,65 @@
 """When two executions of a cell say the same: words and integers exactly, floats and figures less so.
 
-A word is everything but a number with a decimal point or an exponent (`1,234.5`, `-3e-6`, not `1`, `conv1`, `3.11.2`),
-so `1.0` against `1` differs, and so does `nan` against `0.1`. Spaces beside a number follow its width and do not count.
+A word is everything but a number with a decimal point or an exponent (`0.5`, `-3e-06`, not `1`, `conv1`, `3.11.2`), so
+`1.0` against `1` differs, and so does `nan` against `0.1`. A comma separates: of `1,234.5`, which may be two values, 1
+is a word; `1,000.5` can be one number only. Spaces beside a number follow its width and do not count.
 """
 
 import math
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from difflib import SequenceMatcher
 from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
 from nbformat import NotebookNode
+from nbval.plugin import find_comment_markers, find_metadata_tags
 
-from tools.regression.outputs import FIGURE, Change, Part, decoded, parts
+from tools.regression.outputs import FIGURE, Change, Part, common, decoded, parts
 
 RTOL, EXACT = 0.01, -1.0  # EXACT as a tolerance: every character and every pixel counts
 RMS = 2.0  # of a figure's worst part, of 255: noise of 1e-4 gives 1.4 at most, a filter weight off by a tenth 2.8
-_WHOLE = r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)"
-FLOAT = re.compile(rf" *({_WHOLE}(?:\.\d+(?:e[-+]?\d+)?|e[-+]?\d+)(?!\d|\.\d)) *")
-NUMBER = re.compile(rf" *({_WHOLE}(?:\.\d+)?(?:e[-+]?\d+)?(?!\d|\.\d)) *")
+LIMIT = 100_000  # characters; a longer text is compared exactly, and told by its first change
+ALIGNED = 300  # lines; more that differ are not searched for those that agree
 TILE = 32  # side of a square of pixels; one changed letter is not diluted by the white paper of a whole figure
+
+# Patterns take time in proportion to the text: possessive (++), and no attempt within a number that was tried before.
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
+_SIGN, _END = r"(?<![\w.])[-+−]?", r"(?!\d|\.\d)"
+_DECIMALS = r"\.(?:\d*+e[-+]?\d{1,3}(?!\d)|\d++|(?=[]),]| +-?\d))"  # `1.` is a number in an array, not in `1. Then`
+_POWER = r"\d++e[-+]\d{2,3}(?![\w-])"
+_ZERO_LED = r"(?:(?<!,)\d{1,3}(?:,\d{3})*,(?=0\d\d\.))?"
+_THOUSANDS = r"(?<!,)\d{1,3}(?:,\d{3})++(?![\d,])"
+FLOAT = re.compile(rf"({_SIGN}(?:{_ZERO_LED}\d++{_DECIMALS}|{_POWER}|0(?![\w.])){_END})")  # 0, since there is a -0
+NUMBER = re.compile(rf"({_SIGN}(?:{_POWER}|(?:{_THOUSANDS}|\d++)(?:{_DECIMALS})?){_END})")
 
 
 def relative_error(expected: str, actual: str, number: re.Pattern = FLOAT) -> float:
-    """Return the largest relative error among the numbers of two texts; infinite if anything else differs."""
-    old, new = number.split(expected), number.split(actual)  # word, number, word, ..., word
-    if old[::2] != new[::2]:
+    """Return the largest relative error among the numbers of two lines; infinite if anything else differs."""
+    if COLOUR.findall(expected) != COLOUR.findall(actual):
         return math.inf
-    values = [[float(text.replace(",", "").replace("−", "-")) for text in side[1::2]] for side in (old, new)]
-    return max((abs(a - b) / abs(a) if a else math.inf for a, b in zip(*values, strict=True) if a != b), default=0.0)
+    old, new = (number.split(COLOUR.sub("", line)) for line in (expected, actual))  # word, number, word, ..., word
+    if _words(old) != _words(new):
+        return math.inf
+    return max((_apart(a, b, number) for a, b in zip(old[1::2], new[1::2], strict=True) if a != b), default=0.0)
+
+
+def _words(split: list[str]) -> list[str]:
+    """Return the words of a line that was split at its numbers, without the spaces beside these."""
+    words = split[:1] + [word.lstrip(" ") for word in split[2::2]]
+    return [word.rstrip(" ") for word in words[:-1]] + words[-1:]
+
+
+def _apart(old: str, new: str, number: re.Pattern) -> float:
+    """Return the relative error of a number's text; infinite if it was 0, or is not of the same kind."""
+    a, b = (Decimal(text.replace(",", "").replace("−", "-")) for text in (old, new))
+    if a == b:
+        zeros = [text.lstrip("-+−") == "0" for text in (old, new)]
+        return math.inf if zeros[0] != zeros[1] else 0.0  # 0 is not 0.0, but -0 is 0
+    whole = number is FLOAT and old.endswith(".") and new.endswith(".")
+    return math.inf if whole or not a else float(abs((a - b) / a))
 
 
 def changes(expected: list, actual: list, rtol: float = RTOL, rms: float = RMS) -> Iterator[Change]:
@@ -39,15 +68,30 @@ def changes(expected: list, actual: list, rtol: float = RTOL, rms: float = RMS) 
         if old.kind != new.kind:
             said = [f"{part.kind} {part.content * (part.kind != FIGURE)}".split("\n")[0].strip() for part in (old, new)]
             yield Change("output", *said, math.inf)
+        elif old.content == new.content:
+            continue
         elif old.kind == FIGURE:
-            error, place = (0.0, "") if old.content == new.content else figure_error(old, new)
+            error, place = figure_error(old, new)
             if error > (0.0 if rtol == EXACT else rms):
                 yield Change(FIGURE, old.content, new.content, error, place)
         else:
-            for a, b in lines(old.content, new.content):
-                error = math.inf if None in (a, b) else relative_error(a, b, NUMBER if rtol > RTOL else FLOAT)
-                if a != b and error > rtol:
-                    yield Change(old.kind, a, b, error)
+            yield from _text_changes(old, new, rtol)
+
+
+def _text_changes(old: Part, new: Part, rtol: float) -> Iterator[Change]:
+    """Yield the lines that differ by more than the tolerance."""
+    number = NUMBER if rtol > RTOL else FLOAT
+    pairs = [(a, b) for a, b in lines(old.content, new.content) if a != b]
+    if max(len(old.content), len(new.content)) > LIMIT:
+        yield from (Change(old.kind, a, b, math.inf) for a, b in pairs[:1])
+        return
+    found = [Change(old.kind, a, b, math.inf if None in (a, b) else relative_error(a, b, number)) for a, b in pairs]
+    grown = any(change.error <= rtol and len(change.expected) != len(change.actual) for change in found)
+    for change in found:
+        # Where a column has grown, so have the spaces of the header over it.
+        spaces = grown and None not in change[1:3] and change.expected.split() == change.actual.split()
+        if change.error > rtol and not spaces:
+            yield change
 
 
 class Tolerance(NamedTuple):
@@ -59,10 +103,11 @@ class Tolerance(NamedTuple):
 
     @classmethod
     def of(cls, cell: NotebookNode) -> "Tolerance":
-        """Read the cell's tags."""
-        tags = cell.metadata.get("tags", [])
-        said = dict(tag.split("=") for tag in tags if "=" in tag)
-        return cls(float(said.get("rtol", RTOL)), float(said.get("rms", RMS)), "nbval-ignore-output" not in tags)
+        """Read the cell's tags, and nbval's marks."""
+        said = dict(tag.split("=") for tag in cell.metadata.get("tags", []) if "=" in tag)
+        known = marks(cell)
+        compared = known.get("check", True) and not known.get("skip")
+        return cls(float(said.get("rtol", RTOL)), float(said.get("rms", RMS)), compared)
 
     @property
     def figures(self) -> bool:
@@ -76,26 +121,39 @@ class Tolerance(NamedTuple):
                 yield change
 
 
+def marks(cell: NotebookNode) -> dict[str, bool]:
+    """Return what nbval's tags and comments (`nbval-skip`, `# NBVAL_SKIP`, ...) say: check, skip, check_exception."""
+    return {**dict(find_metadata_tags(cell.metadata)), **dict(find_comment_markers(cell.source))}
+
+
 def lines(old: str, new: str) -> Iterator[tuple[str | None, str | None]]:
-    """Yield pairs of lines: one by one, or if a text has more lines than the other, aligned where they agree."""
-    before, after = old.splitlines(), new.splitlines()
-    blocks = [(0, len(before), 0, len(after))]
-    if len(before) != len(after):
-        blocks = [block for _, *block in SequenceMatcher(None, before, after, autojunk=False).get_opcodes()]
-    for a, b, c, d in blocks:
+    """Yield pairs of lines: one by one, or if a text has more lines than the other, aligned where they agree.
+
+    Lines that agree at the beginning and at the end are left out.
+    """
+    before, after = (text.removesuffix("\n").split("\n") for text in (old, new))
+    head = common(before, after)
+    before, after = before[head:], after[head:]
+    tail = common(before[::-1], after[::-1])
+    before, after = before[: len(before) - tail], after[: len(after) - tail]
+    blocks = [("replace", 0, len(before), 0, len(after))]
+    if len(before) != len(after) and max(len(before), len(after)) <= ALIGNED:
+        blocks = SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+    for _, a, b, c, d in blocks:
         yield from zip_longest(before[a:b], after[c:d])
 
 
 def figure_error(expected: Part, actual: Part) -> tuple[float, str]:
     """Return by how much two figures differ, and where: the RMS, in steps of 255, of the worst picture or tile.
 
-    The pictures of pixels that lie in the figure are compared each as a whole, and all of it in tiles; infinite if the
-    sizes differ.
+    The pictures of pixels that lie in the figure are compared each as a whole, and all of it in tiles; on black and on
+    white paper, where it is transparent; infinite if the sizes differ.
     """
-    old, new = (np.asarray(decoded(part.content), dtype=float) for part in (expected, actual))  # (H, W, 3)
+    old, new = (np.asarray(decoded(part.content), dtype=float) for part in (expected, actual))  # (H, W, 4)
     if old.shape != new.shape:
         return math.inf, "another size"
-    squares = np.square(old - new).mean(2)  # (H, W)
+    on_paper = (np.square(_on(paper, old) - _on(paper, new)).mean(2) for paper in (0, 255))
+    squares = np.maximum(*on_paper)  # (H, W)
     padded = np.pad(squares, [(0, -side % TILE) for side in squares.shape])
     tiles = padded.reshape(padded.shape[0] // TILE, TILE, -1, TILE).mean((1, 3))  # (rows, columns)
     row, column = np.unravel_index(tiles.argmax(), tiles.shape)
@@ -103,13 +161,28 @@ def figure_error(expected: Part, actual: Part) -> tuple[float, str]:
     y, x = row * TILE, column * TILE
     down, right = np.unravel_index(padded[y : y + TILE, x : x + TILE].argmax(), (TILE, TILE))
     y, x = y + down, x + right  # the worst pixel of the worst tile
-    lefts, tops = (sorted({box[side] for box in expected.boxes}) for side in (0, 1))
-    for left, top, width, height in expected.boxes:
+    columns, rows = _numbered(expected.boxes, 0), _numbered(expected.boxes, 1)
+    for box in expected.boxes:
+        left, top, width, height = box
         picture = squares[max(top, 0) : top + height, max(left, 0) : left + width]
         own = math.sqrt(picture.mean()) if picture.size else 0.0
         if own > error or (left <= x < left + width and top <= y < top + height):
-            error, place = (
-                max(own, error),
-                f"in the image at row {tops.index(top) + 1}, column {lefts.index(left) + 1}",
-            )
+            error, place = max(own, error), f"in the image at row {rows[box]}, column {columns[box]}"
     return error, place
+
+
+def _on(paper: int, pixels: np.ndarray) -> np.ndarray:
+    """Return the colours (H, W, 3) of pixels (H, W, 4) on paper of this grey."""
+    opaque = pixels[..., 3:] / 255
+    return pixels[..., :3] * opaque + paper * (1 - opaque)
+
+
+def _numbered(boxes: tuple[tuple[int, int, int, int], ...], side: int) -> dict[tuple[int, int, int, int], int]:
+    """Return the column (side 0) or row (side 1) of each box: the next begins where a box of this one has ended."""
+    found, number, end = {}, 0, -math.inf
+    for box in sorted(boxes, key=lambda box: box[side]):
+        if box[side] >= end:
+            number, end = number + 1, math.inf
+        end = min(end, box[side] + box[side + 2])
+        found[box] = number
+    return found

@@ -1,18 +1,30 @@
-"""How a notebook is executed: nbclient runs its cells, and leaves Ctrl-C to whoever asked for it."""
+"""How a notebook is executed, by every tool and test: nbclient runs its cells, and leaves Ctrl-C to whoever asked."""
 
 import asyncio
 import os
+from itertools import compress
 from pathlib import Path
 
+import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from tools.regression.notebooks import CELL_TIMEOUT
+from tools.regression.compare import marks
+from tools.regression.notebooks import CELL_TIMEOUT, ROOT, write_atomically
+from tools.regression.outputs import coalesced
+
+STARTUP = ROOT / "build" / "rounding"  # what IPython reads in a kernel that is to round in another way
+ROUNDED = "import torch\nassert torch.nn.Linear.forward.__module__ != torch.nn.Linear.__module__, 'not rounded'"
 
 
 class CellError(RuntimeError):
     """A cell did not run to its end; the message is its number, its source, and why."""
+
+    def __init__(self, number: int, source: str, cause: str):
+        indented = "\n".join(f"    {line}" for line in source.splitlines())
+        super().__init__(f"cell [{number}]\n{indented}\n{cause}")
+        self.number, self.cause = number, cause
 
 
 async def run_cells(
@@ -22,14 +34,17 @@ async def run_cells(
 
     nbclient's own `execute` takes SIGINT and SIGTERM for itself, and its caller goes on after them; this does not.
 
+    What nbval's marks say of a cell holds here as well: a skipped one stays as it was, and some may raise.
+
     Raises:
         CellError: a cell raised, had no end within `timeout` seconds, or its kernel died; later ones have no outputs.
     """
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    # One text a cell, however its prints were timed; no word of the kernel on its loopback, nor of an interrupt.
-    options = {"coalesce_streams": True, "record_timing": False, "extra_arguments": ["--log-level=CRITICAL"]}
+    chosen = [cell.cell_type == "code" and not marks(cell).get("skip") for cell in notebook.cells]
+    code = list(compress(notebook.cells, chosen))
+    for cell in code:
+        cell.outputs, cell.execution_count = [], None
+    # No word of the kernel on its loopback, nor of an interrupt.
+    options = {"record_timing": False, "extra_arguments": ["--log-level=CRITICAL"]}
     client = NotebookClient(notebook, kernel_name="python3", timeout=timeout, on_cell_executed=stays, **options)
     manager = client.create_kernel_manager()
     number = 0
@@ -38,14 +53,18 @@ async def run_cells(
         await client.async_start_new_kernel_client()
         for index, cell in enumerate(notebook.cells):
             number += cell.cell_type == "code"
+            if not chosen[index]:
+                continue
+            client.allow_errors = marks(cell).get("check_exception", False)
             try:
                 await client.async_execute_cell(cell, index)
             except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
                 if asyncio.current_task().cancelling():  # which nbclient takes for a dead kernel
                     raise asyncio.CancelledError from None
-                source = "\n".join(f"    {line}" for line in cell.source.splitlines())
-                raise CellError(f"cell [{number}]\n{source}\n{cause(error, cell, timeout)}") from None
+                raise CellError(number, cell.source, cause(error, cell, timeout)) from None
     finally:
+        for cell in code:  # only now, since until then a display may be updated
+            cell.outputs = coalesced(cell.outputs)
         if client.kc:
             client.kc.stop_channels()
         await manager.shutdown_kernel(now=True)
@@ -64,5 +83,30 @@ def cause(error: Exception, cell: NotebookNode, timeout: int) -> str:
     said = f"{error.ename}: {error.evalue}"
     if error.ename == "SystemExit":
         return f"{said}; what follows never ran"
-    shown = any(output.output_type == "error" for output in cell.outputs)  # of a group of exceptions, stderr alone is
-    return said + "".join(f"\n{output.text}" for output in cell.outputs if output.get("name") == "stderr") * (not shown)
+    shown = any(output.output_type == "error" for output in cell.outputs)
+    told = "" if shown else "".join(part.text for part in coalesced(cell.outputs) if part.get("name") == "stderr")
+    return f"{said}\n{told}".rstrip("\n")  # of a group of exceptions, stderr alone tells
+
+
+def executed(path: Path, environment: dict[str, str] | None = None) -> NotebookNode:
+    """Return the notebook with the outputs of a new execution, in a kernel with these variables more.
+
+    Raises:
+        CellError: as `run_cells` does.
+    """
+    return asyncio.run(fresh(path, environment or {}))
+
+
+async def fresh(path: Path, environment: dict[str, str]) -> NotebookNode:
+    """Return what `executed` does; with ROUNDING in its environment a kernel rounds as `rounding` says."""
+    notebook = nbformat.read(path, as_version=4)
+    if "ROUNDING" not in environment:
+        await run_cells(notebook, path.parent, environment=environment)
+        return notebook
+    script = STARTUP / "profile_default" / "startup" / "rounding.py"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(Path(__file__).with_name("rounding.py").read_bytes(), script)
+    notebook.cells.append(nbformat.v4.new_code_cell(ROUNDED))
+    await run_cells(notebook, path.parent, environment={**environment, "IPYTHONDIR": str(STARTUP)})
+    del notebook.cells[-1]
+    return notebook

@@ -2,8 +2,7 @@
 
 Importing torch, and what it loads when an optimizer or `assert_close` is first used, takes longer than most notebooks.
 A copy has nothing of the course, and knows nothing of another. What only a new process shows, it does not: a warning
-while a library is imported, or a variable that is read then. So `make run` starts new ones, and so does one test in
-tests/notebooks/test_colab.py.
+while a library is imported, or a variable that is read then. So `make run` starts new ones.
 """
 
 import gc
@@ -50,8 +49,7 @@ class Copies(LocalProvisioner):
         with patch.dict(os.environ, MPLBACKEND="module://matplotlib_inline.backend_inline"):  # as a kernel has it
             forkserver.ensure_running()
         arguments = cmd[cmd.index("ipykernel_launcher") + 1 :]
-        quiet = options.get("stderr") is not None  # nbval hands over /dev/null
-        about = (arguments, options.get("cwd") or Path.cwd(), options["env"], quiet)
+        about = (arguments, options.get("cwd") or Path.cwd(), options["env"])
         self.process = KernelProcess(target=_kernel, args=about, daemon=True)
         self.process.start()
         self.pid = self.pgid = self.process.pid
@@ -78,11 +76,9 @@ class KernelProcess(ForkServerProcess):
             os.kill(self.pid, number)
 
 
-def _kernel(arguments: list[str], folder: str | Path, environment: dict[str, str], quiet: bool) -> None:
+def _kernel(arguments: list[str], folder: str | Path, environment: dict[str, str]) -> None:
     """Be `python -m ipykernel_launcher` with these arguments."""
     os.setsid()  # a group of its own, so that an interrupt reaches the kernel alone
-    if quiet:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

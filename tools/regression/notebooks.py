@@ -144,7 +144,7 @@ def _literal(text: str) -> object:
 
 def without_a_reader() -> None:
     """Let the kernels that this process starts know that nobody is there, though a front end may have started it."""
-    for name in ("JPY_SESSION_NAME", "VSCODE_PID"):  # by which `helpers.show.sliders` knows a reader
+    for name in ("JPY_SESSION_NAME", "VSCODE_PID"):  # by which code may know a reader
         os.environ.pop(name, None)
 
 

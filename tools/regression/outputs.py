@@ -2,14 +2,15 @@
 
 import html
 import math
-import re
 from base64 import b64decode
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from nbformat import NotebookNode
+from nbformat.v4 import new_output
 from PIL import Image
 
 from tools.regression.notebooks import ROOT
@@ -19,7 +20,7 @@ FIGURE = "image/png"
 SIDES = ("expected", "actual", "difference")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 BOXES = "images"  # in an output's metadata: where the pictures of pixels lie in a figure, as [left, top, width, height]
-WIPED = re.compile(r"[^\n]*\r(?!\n)")
+SHOWN = 400  # characters of a line that a report shows
 
 
 class Change(NamedTuple):
@@ -31,6 +32,18 @@ class Change(NamedTuple):
     error: float  # relative, of a line's numbers; RMS of a figure; infinite if words, sizes or kinds differ
     place: str = ""  # where in a figure the error is
 
+    def texts(self) -> tuple[str, str]:
+        """Return both sides, of a long line the part around the first difference."""
+        old, new = ("(nothing)" if text is None else text for text in (self.expected, self.actual))
+        begin = max(common(old, new) - SHOWN // 2, 0) if max(len(old), len(new)) > SHOWN else 0
+        return old[begin : begin + SHOWN], new[begin : begin + SHOWN]
+
+
+def common(old: Sequence, new: Sequence) -> int:
+    """Return how many items, from the first on, are the same."""
+    pairs = enumerate(zip(old, new, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(old), len(new)))
+
 
 class Part(NamedTuple):
     """A text or a figure of a cell's outputs."""
@@ -40,16 +53,38 @@ class Part(NamedTuple):
     boxes: tuple[tuple[int, int, int, int], ...] = ()  # of a figure: where its pictures of pixels lie
 
 
+def coalesced(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Return the outputs with one text for each stream, however the prints were timed, as a front end shows it.
+
+    They stand where the first of them stood, since the order of stdout and stderr is not certain.
+    """
+    streams = [output for output in outputs if output.output_type == "stream"]
+    found = [output for output in outputs if output.output_type != "stream"]
+    first = outputs.index(streams[0]) if streams else 0
+    texts = {name: "".join(output.text for output in streams if output.name == name) for name in ("stdout", "stderr")}
+    found[first:first] = [
+        new_output("stream", name=name, text="\n".join(map(_visible, text.split("\n"))))
+        for name, text in texts.items()
+        if text
+    ]
+    return found
+
+
+def _visible(line: str) -> str:
+    """Return what carriage returns leave of a line: nothing of a progress bar that was wiped with blanks."""
+    left = line.rstrip("\r").rpartition("\r")[2]
+    return left if "\r" not in line or left.strip() else ""
+
+
 def parts(outputs: list[NotebookNode]) -> list[Part]:
     """Return what the outputs consist of, in order: (stdout, text), (image/png, base64), (alt text, text), ...
 
-    Left out are widgets, and what a carriage return wiped, such as a progress bar.
+    Left out are widgets, and what a carriage return wiped.
     """
     found = []
-    for output in outputs:
+    for output in coalesced(outputs):
         if output.output_type == "stream":
-            before = found.pop().content if found and found[-1].kind == output.name else ""
-            found.append(Part(output.name, before + output.text))  # one text, however its prints were timed
+            found.append(Part(output.name, output.text))
         elif output.output_type == "error":
             found.append(Part("error", f"{output.ename}: {output.evalue}"))
         elif WIDGET not in output.data:
@@ -58,14 +93,15 @@ def parts(outputs: list[NotebookNode]) -> list[Part]:
                 Part(mime, str(content), boxes if mime == FIGURE else ()) for mime, content in output.data.items()
             )
             found.append(Part("alt text", output.metadata.get(FIGURE, {}).get("alt", "")))
-    # Asked first, since in a figure, one line of 100,000 characters, the pattern would take seconds to find nothing.
-    left = [part._replace(content=WIPED.sub("", part.content)) if "\r" in part.content else part for part in found]
-    return [part for part in left if part.content.strip()]
+    return [part for part in found if part.content.strip()]
 
 
 def decoded(png: str) -> Image.Image:
-    """Return the picture that a PNG in base64 holds, without transparency."""
-    return Image.open(BytesIO(b64decode(png))).convert("RGB")
+    """Return the picture that a PNG in base64 holds, with its transparency, of 8 bits a channel."""
+    picture = Image.open(BytesIO(b64decode(png)))
+    if picture.mode.startswith("I"):  # 16 bits of grey, of which Pillow would take all but the darkest for white
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    return picture.convert("RGBA")
 
 
 def describe(change: Change, notebook: str, number: int) -> str:
@@ -78,19 +114,18 @@ def describe(change: Change, notebook: str, number: int) -> str:
     """
     folder = DIFF / notebook
     folder.mkdir(parents=True, exist_ok=True)
-    shown = folder / f"cell-{number:03}.html"
+    old, new = change.texts()
     if change.kind == FIGURE:
         size = change.place if math.isinf(change.error) else f"RMS {change.error:.2g} {change.place}"
-        sides = [f'<img src="{name}">' for name in _keep_pictures(change, notebook, number)]
+        name = _keep_pictures(change, folder, f"cell-{number}")
+        sides = [f'<img src="{notebook}/{name}-{side}.png">' for side in SIDES]
         inside = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
-        pictures = f"{inside}/cell-{number}-{{{','.join(SIDES)}}}.png"
-        text = f"  figure          {size}\n  pictures        {pictures}"
+        text = f"  figure          {size}\n  pictures        {inside}/{name}-{{{','.join(SIDES)}}}.png"
     else:
-        old, new = ("(nothing)" if text is None else text for text in (change.expected, change.actual))
         size = f"relative error  {change.error:.2g}" if math.isfinite(change.error) else ""
-        sides = [f"<pre>{html.escape(text)}</pre>" for text in (old, new)]
+        sides = [f"<pre>{html.escape(side)}</pre>" for side in (old, new)]
         text = f"  expected        {old}\n  actual          {new}" + f"\n  {size}" * bool(size)
-    with shown.open("a", encoding="utf-8") as file:
+    with (folder / f"cell-{number:03}.html").open("a", encoding="utf-8") as file:
         cells = "".join(f"<td>{side}</td>" for side in sides)
         file.write(f"<tr><th>{notebook} cell [{number}]<br>{html.escape(size)}</th>{cells}</tr>\n")
     return text
@@ -112,13 +147,14 @@ def write_page() -> Path | None:
     return page
 
 
-def _keep_pictures(change: Change, notebook: str, number: int) -> list[str]:
-    """Write a figure as it was, as it is, and the difference (white: none; the largest is black); return where."""
+def _keep_pictures(change: Change, folder: Path, name: str) -> str:
+    """Write a figure as it was, as it is, and the difference (white: none; the largest is black); return their name."""
+    if earlier := len(list(folder.glob(f"{name}-*{SIDES[0]}.png"))):  # figures of the same cell
+        name += f"-{earlier + 1}"
     old, new = decoded(change.expected), decoded(change.actual)
     apart = np.abs(np.asarray(old, dtype=int) - np.asarray(new.crop((0, 0, *old.size)), dtype=int))
-    stretched = Image.fromarray((255 - 255 * apart / max(apart.max(), 1)).astype(np.uint8))
-    names = []
+    visible = apart.max(2)  # (H, W): of red, green, blue and transparency
+    stretched = Image.fromarray((255 - 255 * visible / max(visible.max(), 1)).astype(np.uint8))
     for side, picture in zip(SIDES, (old, new, stretched), strict=True):
-        picture.save(DIFF / notebook / f"cell-{number}-{side}.png")
-        names.append(f"{notebook}/cell-{number}-{side}.png")
-    return names
+        picture.save(folder / f"{name}-{side}.png")
+    return name

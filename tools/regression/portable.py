@@ -1,35 +1,25 @@
 """Measure how far notebooks' outputs move on other processors and under other roundings: what `make portable` runs."""
 
 import argparse
+import asyncio
 import math
-import os
+import signal
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
 import torch
-from nbclient import NotebookClient
 from nbformat import NotebookNode
 from tqdm import tqdm
 
 from tools.regression.compare import EXACT, NUMBER, RMS, RTOL, Tolerance, changes, relative_error
+from tools.regression.execution import fresh
 from tools.regression.kernels import start_from_copies
-from tools.regression.notebooks import (
-    CELL_TIMEOUT,
-    ROOT,
-    WORKERS,
-    find_notebooks,
-    heaviest_first,
-    one_thread_each,
-    title,
-    without_a_reader,
-)
+from tools.regression.notebooks import WORKERS, find_notebooks, heaviest_first, one_thread_each, title, without_a_reader
 from tools.regression.outputs import FIGURE
 
 # What PyTorch and its oneDNN can be told not to use: instructions newer than AVX2, vectors at all, and threads.
@@ -42,8 +32,6 @@ PROCESSORS = {
 }
 ROUNDINGS = {f"rounding {seed}": {"ROUNDING": str(seed)} for seed in range(1, 11)}
 GPU = {"GPU": {"ROUNDING": "cuda"}}
-ROUNDED = "import torch\nassert torch.nn.Linear.forward.__module__ != torch.nn.Linear.__module__, 'not rounded'"
-STARTUP = ROOT / "build" / "rounding"  # what IPython reads in a kernel that is to round in another way
 
 
 class Moved(NamedTuple):
@@ -56,37 +44,6 @@ class Moved(NamedTuple):
     def most(self, other: "Moved") -> "Moved":
         """Return the larger of each."""
         return Moved(*map(max, self, other))
-
-
-def executed(path: Path, environment: dict[str, str] | None = None) -> NotebookNode:
-    """Return the notebook with the outputs of a fresh execution, in a kernel with these variables.
-
-    Raises:
-        nbclient.exceptions.CellExecutionError: a cell failed.
-    """
-    notebook = nbformat.read(path, as_version=4)
-    if "ROUNDING" in (environment or {}):
-        script = STARTUP / "profile_default" / "startup" / "rounding.py"
-        script.parent.mkdir(parents=True, exist_ok=True)
-        text = Path(__file__).with_name("rounding.py").read_text("utf-8")
-        if not script.is_file() or script.read_text("utf-8") != text:
-            beside = script.with_suffix(f".{os.getpid()}")
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(script)
-        environment = {**environment, "IPYTHONDIR": str(STARTUP)}
-        notebook.cells.insert(0, nbformat.v4.new_code_cell(ROUNDED))
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_TIMEOUT,
-        record_timing=False,
-        coalesce_streams=True,  # one text a cell, however its prints were timed
-        extra_arguments=["--log-level=CRITICAL"],
-        resources={"metadata": {"path": path.parent}},
-    )
-    client.execute(env={**os.environ, **(environment or {})})
-    if "ROUNDING" in (environment or {}):
-        del notebook.cells[0]
-    return notebook
 
 
 def moved(expected: list[NotebookNode], actual: list[NotebookNode]) -> Moved:
@@ -118,35 +75,28 @@ def verdict(cell: NotebookNode, most: Moved) -> str:
     return "tag too loose" if allowed.compared and loose else ""
 
 
-def _start(environment: dict[str, str]) -> None:
-    """Prepare a process that executes notebooks."""
-    os.environ.update(environment)
-    one_thread_each()
-    without_a_reader()
-    start_from_copies()
-
-
-def _moves(path: Path, environment: dict[str, str]) -> list[Moved] | str:
+async def _moves(path: Path, environment: dict[str, str]) -> list[Moved] | str:
     """Return how far each code cell moved, or the last line of what it raised."""
-    published = nbformat.read(path, as_version=4)
     try:
-        fresh = executed(path, environment)
+        published, new = nbformat.read(path, as_version=4), await fresh(path, environment)
     except Exception as error:  # the others are measured all the same
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
-    pairs = zip(published.cells, fresh.cells, strict=True)
-    return [moved(old.outputs, new.outputs) for old, new in pairs if old.cell_type == "code"]
+        return f"{type(error).__name__}: {str(error).strip().rpartition(chr(10))[2]}"
+    pairs = zip(published.cells, new.cells, strict=True)
+    return [moved(old.outputs, now.outputs) for old, now in pairs if old.cell_type == "code"]
 
 
-def measure(paths: list[Path], variants: dict[str, dict[str, str]]) -> Iterator[tuple[str, Path, list[Moved] | str]]:
-    """Execute every notebook in every variant, and yield variant, notebook and how far each code cell moved."""
+async def measure(paths: list[Path], variants: dict[str, dict[str, str]], found: dict[Path, dict]) -> None:
+    """Execute every notebook in every variant, `WORKERS` at a time, and note how far each code cell moved."""
+    waiting = iter([(path, name) for name, path in product(variants, paths)])
     with tqdm(total=len(paths) * len(variants), unit="notebook", mininterval=0) as bar:
-        for name, environment in variants.items():
-            bar.set_postfix_str(name)
-            with ProcessPoolExecutor(WORKERS, get_context("spawn"), _start, (environment,)) as pool:
-                found = pool.map(_moves, paths, [environment] * len(paths))
-                for path, moves in zip(paths, found, strict=True):
-                    bar.update()
-                    yield name, path, moves
+
+        async def work() -> None:
+            for path, name in waiting:
+                bar.set_postfix_str(name)
+                found[path][name] = await _moves(path, variants[name])
+                bar.update()
+
+        await asyncio.gather(*(work() for _ in range(WORKERS)))
 
 
 def report(path: Path, found: dict[str, list[Moved] | str]) -> tuple[list[str], int]:
@@ -154,13 +104,13 @@ def report(path: Path, found: dict[str, list[Moved] | str]) -> tuple[list[str], 
     lines = [f"  {name}: {said}" for name, said in found.items() if isinstance(said, str)]
     red = len(lines)
     measured = {name: moves for name, moves in found.items() if not isinstance(moves, str)}
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    for place, cell in enumerate(cells):
+    cells = nbformat.read(path, as_version=4).cells if measured else []
+    for place, cell in enumerate(cell for cell in cells if cell.cell_type == "code"):
         most, worst = Moved(), ""
         for name, moves in measured.items():
             more = most.most(moves[place])
             most, worst = more, worst if more == most else name
-        said = verdict(cell, most) if measured else ""
+        said = verdict(cell, most)
         red += said.startswith("does not hold")
         tags = " ".join(tag for tag in cell.metadata.get("tags", []) if tag != "parameters")
         if most != Moved() or said:
@@ -180,21 +130,24 @@ def main() -> int:
         paths = heaviest_first(find_notebooks(arguments.notebook))
     except ValueError as error:
         sys.exit(f"make portable: {error}")
-    variants = {**PROCESSORS, **ROUNDINGS, **(GPU if torch.cuda.is_available() else {})}
-    found = defaultdict(dict)
-    try:
-        for name, path, moves in measure(paths, variants):
-            found[path][name] = moves
-    except (KeyboardInterrupt, BrokenProcessPool) as error:  # what was measured is still told
-        print(f"\nstopped: {error!r}", file=sys.stderr)
-        found[paths[0]]["stopped"] = "not all was measured"
+    one_thread_each()
+    without_a_reader()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: kernels end, then this does
+    found, others = defaultdict(dict), {**ROUNDINGS, **(GPU if torch.cuda.is_available() else {})}
+    with suppress(KeyboardInterrupt):  # what was measured is still told
+        asyncio.run(measure(paths, PROCESSORS, found))  # in new processes, since PyTorch asks when it is imported
+        start_from_copies()
+        asyncio.run(measure(paths, others, found))
+    missing = len(paths) * (len(PROCESSORS) + len(others)) - sum(map(len, found.values()))
     reds = 0
     for path in sorted(found):
         lines, red = report(path, found[path])
         reds += red
         print(f"\n{title(path)}: {'RED' if red else 'green'}", *(lines or ["  nothing moved"]), sep="\n")
-    print(f"\n{len(variants)} variants of {len(paths)} notebooks: {reds or 'nothing'} does not hold")
-    return int(reds > 0)
+    print(f"\n{len(PROCESSORS) + len(others)} variants of {len(paths)} notebooks: {reds or 'nothing'} does not hold")
+    if missing:
+        print(f"interrupted: {missing} were not measured")
+    return int(reds + missing > 0)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ from nbformat import NotebookNode
 
 from tools.regression.outputs import Change
 
-# Folded text, code, formulas, addresses, tags, and links to a notebook by its number.
+# Folded text, code, formulas, addresses, tags, and notebooks called by their number, in a title or a link.
 LEFT_OUT = re.compile(
     r"<details>.*?</details>|```.*?```|`[^`]*`|\$\$.*?\$\$|(?<!\\)\$[^$]*\$|https?://\S+|<[^>]*>"
-    r"|\[(?:← )?\d\.\d\b[^\]]*\](?=\()|\]\([^)]*\)",
+    r"|(?m:^# \d\.\d\b)|\[(?:← )?\d\.\d\b[^\]]*\](?=\()|\]\([^)]*\)",
     re.DOTALL,
 )
 QUOTED = re.compile(r"(?<![\w.,])(?:\d{1,3}(?:,\d{3})+|\d*)\.\d+(?![\w]|[.,]\d)")
-NUMBER = re.compile(r"(?<![A-Za-z_])(?:\d{1,3}(?:,\d{3})+(?!\d)|\d[\d_]*|(?=\.\d))(?:\.\d+)?(?:e[-+]?\d+)?")
+NUMBER = re.compile(r"(?<![A-Za-z_])(?:\d{1,3}(?:,\d{3})+(?!\d)|\d[\d_]*|(?=\.\d))(?:\.\d+)?(?:e[-+]?\d{1,3}(?!\d))?")
 LINK = re.compile(r"\]\((?:\.\./)?((?:\w+/)?\w+)\.ipynb\)")
 
 
@@ -57,7 +57,7 @@ def numbers(notebook: NotebookNode) -> set[Decimal]:
 
 def _values(texts: Iterable[str]) -> set[Decimal]:
     """Return the absolute values of all numbers in the texts."""
-    found = {number[0] for text in texts for number in NUMBER.finditer(text)}
+    found = {number[0] for text in texts for number in NUMBER.finditer(text) if len(number[0]) < 40}  # no hash
     return {abs(Decimal(number.replace(",", "").replace("_", ""))) for number in found}
 
 
