@@ -1,11 +1,15 @@
 """The three lists of what is installed agree."""
 
+import subprocess
+import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError, metadata, packages_distributions, version
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,9 +17,16 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 WANTED = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
 
 
-def pins() -> dict[str, str]:
-    lines = (ROOT / "requirements/course.lock").read_text().splitlines()
+def pins(environment: str = "course") -> dict[str, str]:
+    lines = (ROOT / f"requirements/{environment}.lock").read_text().splitlines()
     return {canonicalize_name(n): v for n, _, v in (line.partition("==") for line in lines if not line.startswith("#"))}
+
+
+def installed_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def test_the_lock_pins_every_package_exactly():
@@ -33,3 +44,23 @@ def test_conda_users_get_the_same_pins():
     assert {"pip": ["--requirement requirements/course.lock"]} in packages
     (python,) = (p for p in packages if isinstance(p, str) and p.startswith("python="))
     assert Requirement("python" + PROJECT["requires-python"]).specifier.contains(python.partition("=")[2])
+
+
+def test_colab_has_all_that_executes_the_notebooks():
+    """In an environment with nothing but its lock, `tools.run` can be imported."""
+    look = "import sys, tools.run; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    belongs_to = packages_distributions()
+    needed = {canonicalize_name(package) for name in loaded.split() for package in belongs_to.get(name, [])}
+    assert {"nbclient", "tqdm"} <= needed
+    assert needed - {"setuptools"} <= set(pins("colab"))
+
+
+def test_any_python_that_pyproject_allows_can_install_the_pins():
+    """Also the first of its minor version: 3.11.0."""
+    oldest = PROJECT["requires-python"].removeprefix(">=") + ".0"
+    there = {name: version for name, version in pins().items() if version == installed_version(name)}
+    assert len(there) > 100
+    for name in there:
+        wanted = metadata(name)["Requires-Python"]
+        assert SpecifierSet(wanted or "").contains(oldest), f"{name} wants python {wanted}"
