@@ -62,27 +62,28 @@ def train_pair(recipe: str, seed: int) -> list[dict[str, object]]:
     return rows
 
 
+def written(rows: list[dict[str, object]]) -> str:
+    """Return the table as it is stored, recipe by recipe and seed by seed."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(sorted(rows, key=lambda row: (list(RECIPES).index(row["recipe"]), int(row["seed"]))))
+    return text.getvalue()
+
+
 def main() -> None:
     """Train what the table does not have yet, two networks at a time; move it into place when it is whole."""
     one_thread_each()
     BEGUN.parent.mkdir(exist_ok=True)
-    if not BEGUN.exists():
-        BEGUN.write_text(",".join(FIELDS) + "\n")
-    with BEGUN.open(newline="") as file:
-        rows = [(row["recipe"], row["seed"]) for row in csv.DictReader(file)]
-    done = {(recipe, int(seed)) for recipe, seed in rows if rows.count((recipe, seed)) == 2}
+    rows = list(csv.DictReader(BEGUN.read_text().splitlines())) if BEGUN.exists() else []
+    done = {(row["recipe"], int(row["seed"])) for row in rows}
     left = [(recipe, seed) for recipe in RECIPES for seed in range(SEEDS) if (recipe, seed) not in done]
-    with ProcessPoolExecutor(WORKERS, get_context("spawn")) as pool, BEGUN.open("a", newline="") as file:
-        table = csv.DictWriter(file, FIELDS, lineterminator="\n")
+    with ProcessPoolExecutor(WORKERS, get_context("spawn")) as pool:
         for future in tqdm(as_completed([pool.submit(train_pair, *pair) for pair in left]), total=len(left)):
-            table.writerows(future.result())
-            file.flush()
-    with BEGUN.open(newline="") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: (list(RECIPES).index(row["recipe"]), int(row["seed"])))
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([FIELDS, *(row.values() for row in rows)])
-    write_atomically(text.getvalue(), TABLE)
-    BEGUN.unlink()
+            rows += future.result()
+            write_atomically(written(rows), BEGUN)
+    write_atomically(written(rows), TABLE)
+    BEGUN.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="make test", description=__doc__)
     parser.add_argument("--notebook", default="", help="such as 2_mnist_cnn/1_train_and_test")
     parser.add_argument("--only", default="", help="such as occlusion; pytest's -k")
-    arguments = parser.parse_args()
     try:
-        chosen = selection(arguments.notebook, arguments.only)
+        chosen = selection(**vars(parser.parse_args()))
     except ValueError as error:
         sys.exit(f"make test: {error}")
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *chosen])

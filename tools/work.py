@@ -11,19 +11,16 @@ def copy_notebooks(root: Path) -> str:
     new, same, other = [], [], []
     for source in find_notebooks(folder=root / "notebooks"):
         copy = root / "work" / f"{title(source)}.ipynb"
-        if not copy.exists():
+        if copy.exists():
+            (same if copy.read_bytes() == source.read_bytes() else other).append(copy)
+        else:
             copy.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(source.read_bytes(), copy)
             new.append(copy)
-        else:
-            (same if copy.read_bytes() == source.read_bytes() else other).append(copy)
-    lines = [f"work/: {len(new)} notebooks copied, {len(same)} already there"]
+    said = f"work/: {len(new)} notebooks copied, {len(same)} already there"
     if other:
-        lines.append(
-            f"{len(other)} left as they are, which differ from the course's (remove one to have it copied again):"
-        )
-        lines += [f"  {copy.relative_to(root)}" for copy in other]
-    return "\n".join(lines)
+        said += f"\n{len(other)} left as they are, which differ from the course's (remove one to have it copied again):"
+    return "\n  ".join([said, *(str(copy.relative_to(root)) for copy in other)])
 
 
 if __name__ == "__main__":
