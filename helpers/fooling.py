@@ -4,13 +4,11 @@ Pixels are in [0, 1], `alpha` in the same units. Images share a batch, never a g
 depend on the others.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from helpers.ascent import add_faults, by_chunks, check_numbers, gradient_of, logits_of, no_faults, report
-from helpers.batches import check_images, check_labels
+from helpers.ascent import by_chunks, climb, home_of, radius_within, report
+from helpers.batches import check_images, check_labels, classes_of, dtype_of, number
 
 SIZE = (1, 28, 28)
 
@@ -31,43 +29,44 @@ def fooling_images(
 
     Args:
         model: as in `fgsm`.
-        targets: (N,) int64 in 0..9, the class each image is to be taken for.
+        targets: (N,) int64 in 0..classes - 1, the class each image is to be taken for.
         alpha: size of a step: a pixel moves alpha times its gradient in standard deviations; at least 0.
         steps: number of steps, at least 0.
-        start: (N, 1, 28, 28) in [0, 1]; by default Gaussian noise (deviation 0.1) around mid grey, 128 / 255.
-        generator: of the default start and of the jitter, on the targets' device.
+        start: (N, C, H, W) in [0, 1]; by default, for a model of digits and of its type, Gaussian noise (deviation 0.1)
+            around mid grey, 128 / 255, (N, 1, 28, 28).
+        generator: of the default start and of the jitter; by default the processor's, wherever the targets are.
         jitter: in each step, show the network all images moved by one random offset of up to this many pixels.
         blur: after each step, blur with a Gaussian of this standard deviation in pixels, at most 9; 0 does not.
         total_variation: weight of a penalty on the mean difference of neighbouring pixels, at least 0.
 
     Returns:
-        images: (N, 1, 28, 28) in [0, 1].
+        images: (N, C, H, W) in [0, 1], on the device of the start, or else of the targets.
         costs: (steps, N), C before each step, the penalty included.
 
     Raises:
+        TypeError: as in `fgsm`.
         ValueError: one of the arguments is not as above, or as in `fgsm`.
+
+    Warns:
+        UserWarning: as in `fgsm`.
 
     Source: part B of the assignment; K. Simonyan et al., Deep Inside Convolutional Networks (2014);
         the regularisers: A. Mahendran and A. Vedaldi (2015), C. Olah et al., Feature Visualization (2017).
     """
-    check_labels(targets, len(targets))
-    check_numbers(alpha=alpha, steps=steps, jitter=jitter, blur=blur, total_variation=total_variation)
-    if blur > 9:
-        raise ValueError(f"expected blur to be at most 9 pixels, got {blur!r}")
+    check_labels(targets, len(targets) if torch.is_tensor(targets) and targets.ndim else 1)
+    steps, jitter = number("steps", steps, whole=True), number("jitter", jitter, whole=True)
+    blur = number("blur", blur, most=9)
     if start is None:
-        noise = torch.randn((len(targets), *SIZE), generator=generator, device=targets.device)
-        start = (128 / 255 + 0.1 * noise).clamp(0, 1)
+        noise = torch.randn((len(targets), *SIZE), generator=generator, device=home_of(generator))
+        start = (128 / 255 + 0.1 * noise.to(targets.device, dtype_of(model))).clamp(0, 1)
     check_images(start)
-    check_labels(targets, len(start))
+    alpha = number("alpha", alpha, most=torch.finfo(start.dtype).max)
+    total_variation = number("total_variation", total_variation, most=torch.finfo(start.dtype).max)
+    check_labels(targets, len(start), classes_of(model, start))
 
     moves = [[0, 0]] * steps
     if jitter:  # one offset a step, drawn before anything is batched
-        moves = torch.randint(-jitter, jitter + 1, (steps, 2), generator=generator, device=targets.device).tolist()
-
-    def cost(x: Tensor, target: Tensor, move: list[int]) -> Tensor:
-        logit = _logit(model, x.roll(move, dims=(2, 3)) if jitter else x, target)
-        return logit - total_variation * _total_variation(x) if total_variation else logit
-
+        moves = torch.randint(-jitter, jitter + 1, (steps, 2), generator=generator, device=home_of(generator)).tolist()
     if blur:
         from torchvision.transforms.functional import gaussian_blur  # here, since torchvision takes two seconds to load
 
@@ -77,15 +76,20 @@ def fooling_images(
 
     def attack(begin: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         offsets = iter(moves)
-        return _ascend(
-            lambda x: cost(x, target, next(offsets)),
+        return climb(
+            model,
             begin,
+            target,
+            alpha=alpha,
             steps=steps,
-            step=lambda g: alpha * _normalise(g),
+            shown=lambda x: x.roll(next(offsets), dims=(2, 3)) if jitter else x,
+            penalty=lambda x: total_variation * _total_variation(x) if total_variation else 0,
             project=project,
         )
 
-    return _reported(*by_chunks(model, attack, start, targets))
+    images, costs, faults = by_chunks(model, attack, start, targets.to(start.device))
+    report(faults)
+    return images, costs
 
 
 def targeted_images(
@@ -96,34 +100,42 @@ def targeted_images(
     Args:
         model: as in `fgsm`.
         images: as in `fgsm`; where the ascent begins, and what it is to stay alike to.
-        targets: (N,) int64 in 0..9, the class each image is to be taken for.
+        targets: (N,) int64 in 0..classes - 1, the class each image is to be taken for.
         beta: weight of the mean squared error over pixels in [0, 1], at least 0; 1e-4 over pixels in 0..255 is 6.5.
         alpha: size of a step, as in `fooling_images`.
         steps: number of steps, at least 0.
 
     Returns:
-        images: (N, 1, 28, 28) in [0, 1].
+        images: (N, C, H, W) in [0, 1].
         costs: (steps, N), C before each step.
 
     Raises:
+        TypeError: as in `fgsm`.
         ValueError: one of the arguments is not as above, or as in `fgsm`.
+
+    Warns:
+        UserWarning: as in `fgsm`.
 
     Source: part B of the assignment.
     """
-    check_images(images)
-    check_labels(targets, len(images))
-    check_numbers(beta=beta, alpha=alpha, steps=steps)
+    alpha, steps = _checked(model, images, targets, alpha, steps)
+    beta = number("beta", beta, most=torch.finfo(images.dtype).max)
 
     def attack(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return _ascend(
-            lambda x: _logit(model, x, target) - beta * (x - image).square().mean((1, 2, 3)),
+        return climb(
+            model,
             image,
+            target,
+            alpha=alpha,
             steps=steps,
-            step=lambda g: alpha * _normalise(g),
+            shown=lambda x: x,
+            penalty=lambda x: beta * (x - image).square().mean((1, 2, 3)),
             project=lambda x: x.clamp(0, 1),
         )
 
-    return _reported(*by_chunks(model, attack, images, targets))
+    found, costs, faults = by_chunks(model, attack, images, targets.to(images.device))
+    report(faults)
+    return found, costs
 
 
 def adversarial_noise(
@@ -134,71 +146,48 @@ def adversarial_noise(
     Args:
         model: as in `fgsm`.
         images: as in `fgsm`.
-        targets: (N,) int64 in 0..9, the class each image is to be taken for.
+        targets: (N,) int64 in 0..classes - 1, the class each image is to be taken for.
         alpha: size of a step, as in `fooling_images`.
         steps: number of steps, at least 0.
-        eps: the largest absolute value of the noise, at least 0; None sets no bound.
+        eps: the largest absolute value of the noise, at least 0, held to the last bit; None sets no bound.
 
     Returns:
-        (N, 1, 28, 28), signed. images + noise is what the network was shown; it may leave [0, 1].
+        (N, C, H, W), signed. images + noise is what the network was shown; it may leave [0, 1].
 
     Raises:
+        TypeError: as in `fgsm`.
         ValueError: one of the arguments is not as above, or as in `fgsm`.
+
+    Warns:
+        UserWarning: as in `fgsm`.
 
     Source: part B of the assignment.
     """
-    check_images(images)
-    check_labels(targets, len(images))
-    bound = float("inf") if eps is None else eps
-    check_numbers(alpha=alpha, steps=steps, eps=bound)
+    alpha, steps = _checked(model, images, targets, alpha, steps)
+    bound = radius_within(float("inf") if eps is None else number("eps", eps), images).item()
 
     def attack(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return _ascend(
-            lambda noise: _logit(model, image + noise, target),
+        return climb(
+            model,
             torch.zeros_like(image),
+            target,
+            alpha=alpha,
             steps=steps,
-            step=lambda g: alpha * _normalise(g),
+            shown=lambda noise: image + noise,
+            penalty=lambda _: 0,
             project=lambda noise: noise.clamp(-bound, bound),
         )
 
-    return _reported(*by_chunks(model, attack, images, targets))[0]
-
-
-def _ascend(
-    cost: Callable[[Tensor], Tensor],
-    x: Tensor,
-    *,
-    steps: int,
-    step: Callable[[Tensor], Tensor],
-    project: Callable[[Tensor], Tensor],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Repeat x <- project(x + step(dC/dx)); return the last x, the costs (steps, N) met, and the gradients' faults."""
-    costs = [x.new_empty(0, len(x))]
-    faults = no_faults(x)
-    for _ in range(steps):
-        x = x.detach().requires_grad_()
-        values = cost(x)  # (N,)
-        gradient, found = gradient_of(values, x)
-        faults = add_faults(faults, found)
-        costs.append(values.detach()[None])
-        x = project(x.detach() + step(gradient))
-    return x.detach(), torch.cat(costs), faults if steps else torch.zeros_like(faults)
-
-
-def _reported(images: Tensor, costs: Tensor, faults: Tensor) -> tuple[Tensor, Tensor]:
-    """Return images and costs once the faults are reported."""
+    noise, _, faults = by_chunks(model, attack, images, targets.to(images.device))
     report(faults)
-    return images, costs
+    return noise
 
 
-def _logit(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """Return each image's logit of its target, (N,)."""
-    return logits_of(model, images).gather(1, targets[:, None])[:, 0]
-
-
-def _normalise(gradient: Tensor) -> Tensor:
-    """Divide each image's gradient by its standard deviation over the pixels; a zero gradient stays zero."""
-    return gradient / gradient.std((1, 2, 3), keepdim=True).clamp_min(1e-20)
+def _checked(model: nn.Module, images: Tensor, targets: Tensor, alpha: float, steps: int) -> tuple[float, int]:
+    """Return alpha and steps; TypeError or ValueError unless all is as the docstrings say."""
+    check_images(images)
+    check_labels(targets, len(images), classes_of(model, images))
+    return number("alpha", alpha, most=torch.finfo(images.dtype).max), number("steps", steps, whole=True)
 
 
 def _total_variation(images: Tensor) -> Tensor:

@@ -222,7 +222,7 @@ def test_images_do_not_depend_on_their_batch(attack, monkeypatch):
     alone = torch.cat(
         [attack(untrained(), x, y) for x, y in zip(some_images(5).split(1), labels.split(1), strict=True)]
     )
-    monkeypatch.setattr(helpers.ascent, "CHUNK", 2)
+    monkeypatch.setattr(helpers.ascent, "CACHE", 2)
     chunked = attack(untrained(), some_images(5), labels)
     torch.testing.assert_close(alone, together, atol=1e-4, rtol=0)
     torch.testing.assert_close(chunked, together, atol=1e-4, rtol=0)
@@ -255,10 +255,21 @@ def test_the_mode_is_restored_after_an_exception():
         (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, start=x[:2]), "expected 2 labels"),
         (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, start=x + 1), r"\[0, 1\]"),
         (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, blur=-1), "blur"),
-        (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, blur=10.0), "at most 9 pixels, got 10"),
+        (
+            lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, blur=10.0),
+            "blur to be at most 9, got 10",
+        ),
         (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, jitter=1.5), "jitter to be a whole number"),
-        (lambda m, x, y: pgd(m, x, y, eps=0.1, alpha=float("inf"), steps=1), "alpha to be finite"),
-        (lambda m, x, y: pgd(m, x, y, eps=None, alpha=0.1, steps=1), "eps to be at least 0, got None"),
+        (lambda m, x, y: fooling_images(m, y, alpha=float("inf"), steps=1), r"alpha to be at most 3\.4.*, got inf"),
+        (
+            lambda m, x, y: targeted_images(m, x, y, beta=1, alpha=1e39, steps=1),
+            r"alpha to be at most 3\.4.* 1e\+39",
+        ),
+        (lambda m, x, y: targeted_images(m, x, y, beta=1e39, alpha=1, steps=1), r"beta to be at most 3\.4.* 1e\+39"),
+        (lambda m, x, y: adversarial_noise(m, x, y, alpha=1e39, steps=1), r"alpha to be at most 3\.4.* 1e\+39"),
+        (lambda m, x, y: fgsm(m, x, y.int(), eps=0.1), r"type torch.int64, got \(3,\) and torch.int32"),
+        (lambda m, x, y: fgsm(m, x.double(), y, eps=0.1), "the model's torch.float32, got torch.float64"),
+        (lambda m, x, y: fgsm(m.double(), x, y, eps=0.1), "the model's torch.float64, got torch.float32"),
         (lambda m, x, y: targeted_images(m, x, y, beta=-1, alpha=0.1, steps=1), "beta to be at least 0, got -1"),
         (lambda m, x, y: targeted_images(m, x[:2], y, beta=1, alpha=0.1, steps=1), "expected 2 labels"),
         (lambda m, x, y: adversarial_noise(m, x, y, alpha=0.1, steps=1, eps=-0.5), "eps to be at least 0"),
@@ -266,6 +277,25 @@ def test_the_mode_is_restored_after_an_exception():
 )
 def test_bad_input_is_refused(call, said):
     with pytest.raises(ValueError, match=said):
+        call(untrained(), some_images(3), torch.tensor([1, 2, 3]))
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda m, x, y: pgd(m, x, y, eps=None, alpha=0.1, steps=1), "eps to be a number, got None"),
+        (lambda m, x, y: fgsm(m, x, y, eps="0.1"), "eps to be a number, got '0.1'"),
+        (lambda m, x, y: fgsm(m, None, y, eps=0.1), "images as a tensor, got NoneType"),
+        (lambda m, x, y: fgsm(m, x, None, eps=0.1), "labels as a tensor, got NoneType"),
+        (lambda m, x, y: fgsm(None, x, y, eps=0.1), "torch.nn.Module as the model, got NoneType"),
+        (lambda m, x, y: fooling_images(m, None, alpha=0.1, steps=1), "labels as a tensor, got NoneType"),
+        (lambda m, x, y: targeted_images(m, None, y, beta=1, alpha=0.1, steps=1), "images as a tensor, got NoneType"),
+        (lambda m, x, y: adversarial_noise(m, x, 3, alpha=0.1, steps=1), "labels as a tensor, got int"),
+        (lambda m, x, y: show_adversarial(x, None, y), "as tensors, got Tensor, NoneType, Tensor"),
+    ],
+)
+def test_another_type_is_told(call, said):
+    with pytest.raises(TypeError, match=said):
         call(untrained(), some_images(3), torch.tensor([1, 2, 3]))
 
 

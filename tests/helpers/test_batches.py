@@ -20,6 +20,9 @@ from helpers.training import predict
         (torch.full((1, 1, 28, 28), -0.01), "-0.01"),
         (torch.full((1, 1, 28, 28), float("nan")), "nan"),
         (torch.zeros(0, 1, 28, 28), "none"),
+        (torch.zeros(2, 28, 28), r"\(N, C, H, W\), got \(2, 28, 28\)"),
+        (torch.zeros(2, 3, 0, 28), r"\(N, C, H, W\), got \(2, 3, 0, 28\)"),
+        (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), "torch.uint8"),
     ],
 )
 def test_images_outside_their_range_are_refused(images, said):
@@ -30,16 +33,25 @@ def test_images_outside_their_range_are_refused(images, said):
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (torch.tensor([0, 10]), "0 to 10"),
+        (torch.tensor([0, 10]), "0..9, got 0 to 10"),
         (torch.tensor([-1, 3]), "-1 to 3"),
         (torch.tensor([1]), r"\(1,\)"),
         (torch.tensor([1.0, 2.0]), "float32"),
-        ([1, 2], "list"),
+        (torch.tensor([1, 2], dtype=torch.int32), "torch.int64, got .* torch.int32"),
+        (torch.tensor(1), r"\(2,\) .* got \(\)"),
     ],
 )
 def test_labels_outside_their_range_are_refused(labels, said):
     with pytest.raises(ValueError, match=said):
-        check_labels(labels, 2)
+        check_labels(labels, 2, classes=10)
+
+
+@pytest.mark.parametrize("nothing", [None, [0.5], 1.0])
+def test_what_is_no_tensor_is_told(nothing):
+    with pytest.raises(TypeError, match=f"expected images as a tensor, got {type(nothing).__name__}"):
+        check_images(nothing)
+    with pytest.raises(TypeError, match=f"expected labels as a tensor, got {type(nothing).__name__}"):
+        check_labels(nothing, 1)
 
 
 def test_in_mode_restores_every_module_also_after_an_exception():

@@ -44,10 +44,11 @@ def test_counts_of_parameters_and_buffers():
         (torch.zeros(2, 3, 28, 28), r"got \(2, 3, 28, 28\)"),
         (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), "torch.uint8"),
         ([[0.0]], "list"),
+        (None, "NoneType"),
     ],
 )
 def test_forward_says_what_came(images, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError if torch.is_tensor(images) else TypeError, match=said):
         DigitCNN()(images)
 
 
