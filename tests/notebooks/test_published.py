@@ -57,7 +57,7 @@ def calls(tree: ast.AST) -> Iterator[str]:
             yield from calls(child)
 
 
-@pytest.mark.parametrize("name", ["README.md", "data/README.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md"])
 def test_no_placeholder_is_left_in_a_readme(name):
     assert not re.search(r"TABLE|TIMES|TODO|XXX|@@", (ROOT / name).read_text())
 

@@ -5,6 +5,7 @@ import sys
 
 from tools.bench.peers import ROOT, SCRATCH
 from tools.bench.rows import Row
+from tools.regression.notebooks import find_notebooks
 
 
 def rows() -> list[Row]:
@@ -29,8 +30,6 @@ def make_run() -> int:
 
 def nbconvert() -> int:
     """Execute one notebook after the other; return the sum of the exit codes."""
-    from tools.regression.notebooks import find_notebooks  # here, since it needs papermill, and the other parts do not
-
     output = SCRATCH / "nbconvert"
     command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir"]
     runs = [[*command, output / path.parent.name, path] for path in find_notebooks()]
