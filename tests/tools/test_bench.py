@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from helpers.cnn import DigitCNN
 from helpers.data import load_mnist
 from tools.bench import gpu
 from tools.bench.__main__ import REPORTS, ROWS, main
 from tools.bench.graph import train_by_graph
+from tools.bench.peers import usual
 from tools.bench.rows import Row, Timed, measure
 
 
@@ -60,6 +62,14 @@ def test_an_unknown_part_is_told_which_there_are(capsys):
     said = capsys.readouterr().err
     assert "no part attack;" in said
     assert all(part in said for part in (*ROWS, *REPORTS))
+
+
+def test_a_peer_gets_the_network_in_the_usual_layout():
+    model = DigitCNN()
+    before = model.conv2.weight.clone()
+    assert not before.is_contiguous()
+    assert usual(model).conv2.weight.is_contiguous()
+    assert torch.equal(model.conv2.weight, before)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card here")

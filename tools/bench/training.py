@@ -60,7 +60,7 @@ def load_all(device: str = "cpu") -> None:
 def usual_loop(seed: int, *, until: float, device: str = "cpu", workers: int = 0) -> float:
     """Train as tutorials do until so many of the test images are right; return how many are."""
     torch.manual_seed(seed)
-    model = usual(DigitCNN()).to(device)
+    model = usual(DigitCNN().to(device))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     usual_epoch(model, optimizer, workers=workers)
     while (right := accuracy(model, *digits(False, device))) < until:
