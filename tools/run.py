@@ -12,20 +12,9 @@ from typing import NamedTuple
 import nbformat
 from tqdm import tqdm
 
+from tools.regression import notebooks as course
 from tools.regression.execution import CellError, run_cells
-from tools.regression.notebooks import (
-    CELL_TIMEOUT,
-    NOTEBOOKS,
-    ROOT,
-    WORKERS,
-    find_notebooks,
-    heaviest_first,
-    one_thread_each,
-    parse_parameters,
-    title,
-    without_a_reader,
-    write_atomically,
-)
+from tools.regression.notebooks import CELL_TIMEOUT, ROOT, title
 
 BUILD = ROOT / "build" / "notebooks"
 
@@ -58,7 +47,7 @@ async def _execute(path: Path, parameters: dict[str, object], output: Path, time
         except CellError as error:
             failure = str(error)
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(nbformat.writes(notebook) + "\n", output)
+        course.write_atomically(nbformat.writes(notebook) + "\n", output)
     except Exception as error:
         # A full disk, a kernel that does not start, a file that is no notebook: the next notebook still runs.
         failure = f"{type(error).__name__}: {error}"
@@ -66,11 +55,11 @@ async def _execute(path: Path, parameters: dict[str, object], output: Path, time
 
 
 def execute_all(paths: list[Path], parameters: dict[str, object], output: Path = BUILD) -> list[Outcome]:
-    """Execute the notebooks, `WORKERS` at a time, under a progress bar that names those now running.
+    """Execute the notebooks, `course.WORKERS` at a time, under a progress bar that names those now running.
 
     After Ctrl-C nothing more is started or written; what was finished is still returned.
     """
-    waiting, running, outcomes = iter(heaviest_first(paths)), [], []
+    waiting, running, outcomes = iter(course.heaviest_first(paths)), [], []
     with tqdm(total=len(paths), unit="notebook", mininterval=0) as bar, suppress(KeyboardInterrupt):
 
         async def work() -> None:
@@ -83,7 +72,7 @@ def execute_all(paths: list[Path], parameters: dict[str, object], output: Path =
                 bar.update()
 
         async def work_side_by_side() -> None:
-            await asyncio.gather(*(work() for _ in range(WORKERS)))
+            await asyncio.gather(*(work() for _ in range(course.WORKERS)))
 
         asyncio.run(work_side_by_side())
     return sorted(outcomes)
@@ -93,12 +82,8 @@ def report(outcomes: list[Outcome]) -> str:
     """Return a table of notebook, seconds and ok or failed, then each failure in full."""
     width = max((len(outcome.notebook) for outcome in outcomes), default=8)
     lines = [f"{'notebook':{width}}  seconds"]
-    for outcome in outcomes:
-        lines.append(f"{outcome.notebook:{width}}  {outcome.seconds:7.1f}  {'FAILED' if outcome.failure else 'ok'}")
-    for outcome in outcomes:
-        if outcome.failure:
-            lines.append(f"\n{outcome.notebook}: {outcome.failure}")
-    return "\n".join(lines)
+    lines += [f"{name:{width}}  {seconds:7.1f}  {'FAILED' if failure else 'ok'}" for name, seconds, failure in outcomes]
+    return "\n".join(lines + [f"\n{name}: {failure}" for name, _, failure in outcomes if failure])
 
 
 def main() -> int:
@@ -108,18 +93,18 @@ def main() -> int:
     parser.add_argument("--params", default="", help="for one notebook, such as 'epochs=1 seed=3'")
     arguments = parser.parse_args()
     try:
-        paths = find_notebooks(arguments.notebook)
+        paths = course.find_notebooks(arguments.notebook)
         if not paths:
-            raise ValueError(f"there are no notebooks in {NOTEBOOKS}")
+            raise ValueError(f"there are no notebooks in {course.NOTEBOOKS}")
         if arguments.params and not arguments.notebook:
             raise ValueError(f'PARAMS needs a NOTEBOOK: make run NOTEBOOK={title(paths[0])} PARAMS="seed=1"')
-        parameters = parse_parameters(paths[0], arguments.params) if arguments.params else {}
+        parameters = course.parse_parameters(paths[0], arguments.params) if arguments.params else {}
     except ValueError as error:
         print(f"make run: {error}", file=sys.stderr)
         return 2
     if len(paths) > 1:
-        one_thread_each()
-    without_a_reader()
+        course.one_thread_each()
+    course.without_a_reader()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: kernels end, then this does
     outcomes = execute_all(paths, parameters)
     print(report(outcomes))
