@@ -10,8 +10,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib.metadata import EntryPoint
-from multiprocessing import forkserver, parent_process
-from multiprocessing.context import ForkServerProcess
+from multiprocessing import context, forkserver, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
@@ -56,7 +55,7 @@ class Copies(LocalProvisioner):
         return self.connection_info
 
 
-class KernelProcess(ForkServerProcess):
+class KernelProcess(getattr(context, "ForkServerProcess", object)):  # which Windows does not have
     """A process with what jupyter_client uses of `subprocess.Popen`."""
 
     stdin = stdout = stderr = None
