@@ -183,8 +183,7 @@ def number(name: str, value: float, *, whole: bool = False, least: float = 0, mo
         raise TypeError(f"expected {name} to be a number, got {value!r}")
     if whole and not isinstance(value, Integral):
         raise ValueError(f"expected {name} to be a whole number, got {value!r}")
-    if not value >= least:  # written so that NaN fails too
-        raise ValueError(f"expected {name} to be at least {least:g}, got {value!r}")
-    if value > most:
-        raise ValueError(f"expected {name} to be at most {most:g}, got {value!r}")
+    if not least <= value <= most:  # written so that NaN fails too
+        limit = "" if most == float("inf") else f" and at most {most:g}"
+        raise ValueError(f"expected {name} to be at least {least:g}{limit}, got {value!r}")
     return value

@@ -83,8 +83,9 @@ def train(
     batch_size = number("batch_size", batch_size, whole=True, least=1)
     evaluations = number("evaluations", evaluations, whole=True, least=1)
     max_lr = number("max_lr", max_lr, most=torch.finfo(torch.float32).max)
-    if not 0 <= number("label_smoothing", label_smoothing) < 1:
-        raise ValueError(f"expected label_smoothing in [0, 1), got {label_smoothing!r}")
+    label_smoothing = number("label_smoothing", label_smoothing, most=1)
+    if label_smoothing == 1:
+        raise ValueError(f"expected label_smoothing to be below 1, got {label_smoothing!r}")
     if not all(weight.requires_grad for weight in model.parameters()):
         raise ValueError("expected a model that can learn, got frozen weights (model.requires_grad_() frees them)")
 

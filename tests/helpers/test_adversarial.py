@@ -257,20 +257,20 @@ def test_the_mode_is_restored_after_an_exception():
         (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, blur=-1), "blur"),
         (
             lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, blur=10.0),
-            "blur to be at most 9, got 10",
+            "and at most 9, got 10",
         ),
         (lambda m, x, y: fooling_images(m, y, alpha=0.1, steps=1, jitter=1.5), "jitter to be a whole number"),
-        (lambda m, x, y: fooling_images(m, y, alpha=float("inf"), steps=1), r"alpha to be at most 3\.4.*, got inf"),
+        (lambda m, x, y: fooling_images(m, y, alpha=float("inf"), steps=1), r"alpha .* at most 3\.4.*, got inf"),
         (
             lambda m, x, y: targeted_images(m, x, y, beta=1, alpha=1e39, steps=1),
-            r"alpha to be at most 3\.4.* 1e\+39",
+            r"alpha .* at most 3\.4.* 1e\+39",
         ),
-        (lambda m, x, y: targeted_images(m, x, y, beta=1e39, alpha=1, steps=1), r"beta to be at most 3\.4.* 1e\+39"),
-        (lambda m, x, y: adversarial_noise(m, x, y, alpha=1e39, steps=1), r"alpha to be at most 3\.4.* 1e\+39"),
+        (lambda m, x, y: targeted_images(m, x, y, beta=1e39, alpha=1, steps=1), r"beta .* at most 3\.4.* 1e\+39"),
+        (lambda m, x, y: adversarial_noise(m, x, y, alpha=1e39, steps=1), r"alpha .* at most 3\.4.* 1e\+39"),
         (lambda m, x, y: fgsm(m, x, y.int(), eps=0.1), r"type torch.int64, got \(3,\) and torch.int32"),
         (lambda m, x, y: fgsm(m, x.double(), y, eps=0.1), "the model's torch.float32, got torch.float64"),
         (lambda m, x, y: fgsm(m.double(), x, y, eps=0.1), "the model's torch.float64, got torch.float32"),
-        (lambda m, x, y: targeted_images(m, x, y, beta=-1, alpha=0.1, steps=1), "beta to be at least 0, got -1"),
+        (lambda m, x, y: targeted_images(m, x, y, beta=-1, alpha=0.1, steps=1), "beta to be at least 0 .* got -1"),
         (lambda m, x, y: targeted_images(m, x[:2], y, beta=1, alpha=0.1, steps=1), "expected 2 labels"),
         (lambda m, x, y: adversarial_noise(m, x, y, alpha=0.1, steps=1, eps=-0.5), "eps to be at least 0"),
     ],
@@ -297,64 +297,6 @@ def test_bad_input_is_refused(call, said):
 def test_another_type_is_told(call, said):
     with pytest.raises(TypeError, match=said):
         call(untrained(), some_images(3), torch.tensor([1, 2, 3]))
-
-
-def test_fooling_images_by_hand():
-    start = torch.full((1, 1, 28, 28), 0.5)
-    images, costs = fooling_images(TwoClasses(), torch.tensor([0]), alpha=0.1, steps=3, start=start)
-    # The gradient is +-1/100, its (unbiased) standard deviation 1/100 times sqrt(784 / 783); pixels move 0.1 a step.
-    move = 0.1 / (784 / 783) ** 0.5
-    torch.testing.assert_close(images[0, 0, :14], torch.full((14, 28), 0.5 + 3 * move))
-    torch.testing.assert_close(images[0, 0, 14:], torch.full((14, 28), 0.5 - 3 * move))
-    torch.testing.assert_close(costs[:, 0], 784 * move / 100 * torch.arange(3.0), atol=1e-4, rtol=0)
-
-
-def test_the_default_start_is_noise_around_mid_grey():
-    targets = torch.zeros(20, dtype=torch.int64)
-    images, costs = fooling_images(untrained(), targets, alpha=0.1, steps=0, generator=torch.Generator().manual_seed(0))
-    assert costs.shape == (0, 20)
-    assert images.mean() == pytest.approx(128 / 255, abs=0.005)
-    assert images.std() == pytest.approx(0.1, abs=0.005)
-
-
-def test_regularisers_smooth_the_image():
-    def roughness(**options):
-        generator = torch.Generator().manual_seed(0)
-        images, _ = fooling_images(load_cnn(), torch.arange(10), alpha=0.05, steps=30, generator=generator, **options)
-        return images.diff(dim=3).abs().mean().item()
-
-    plain = roughness()
-    assert roughness(blur=0.5) < 0.9 * plain
-    assert roughness(total_variation=200.0) < 0.9 * plain
-    assert roughness(jitter=2) != plain
-
-
-def test_targeted_images_by_hand():
-    images = torch.full((1, 1, 28, 28), 0.5)
-    found, costs = targeted_images(TwoClasses(), images, torch.tensor([0]), beta=2.0, alpha=0.1, steps=2)
-    move = 0.1 / (784 / 783) ** 0.5  # after the first step the error is move ** 2 everywhere
-    torch.testing.assert_close(costs[:, 0], torch.tensor([0, 7.84 * move - 2 * move**2]), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found[0, 0, :14], torch.full((14, 28), 0.5 + 2 * move))
-
-
-def test_a_larger_beta_stays_closer():
-    images, _ = load_mnist(train=False)
-    targets = torch.full((8,), 3)
-
-    def error(beta):
-        found, _ = targeted_images(load_cnn(), images[:8], targets, beta=beta, alpha=0.01, steps=50)
-        return (found - images[:8]).square().mean()
-
-    assert error(1000.0) < 0.7 * error(0.0)
-
-
-def test_noise_by_hand_with_and_without_a_bound():
-    images = torch.full((1, 1, 28, 28), 0.9)
-    free = adversarial_noise(TwoClasses(), images, torch.tensor([0]), alpha=0.2, steps=3)
-    move = 0.2 / (784 / 783) ** 0.5
-    torch.testing.assert_close(free[0, 0, :14], torch.full((14, 28), 3 * move))  # 0.9 + 0.6: beyond the range
-    bound = adversarial_noise(TwoClasses(), images, torch.tensor([0]), alpha=0.2, steps=3, eps=0.3)
-    assert bound.abs().max() == pytest.approx(0.3)
 
 
 def test_a_figure_shows_image_change_and_sum():
@@ -570,3 +512,17 @@ def test_the_network_follows_the_default_dtype():
         )
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("large", [float("inf"), 1e39, 1.0])
+def test_a_step_or_a_ball_without_bound_ends_at_the_edge_of_the_range(large):
+    images, labels = some_images(3), torch.tensor([1, 2, 3])
+    edges = fgsm(untrained(), images, labels, eps=large)
+    assert ((edges == 0) | (edges == 1)).all()
+    assert torch.equal(edges, pgd(untrained(), images, labels, eps=1, alpha=large, steps=1))
+    random = {"random_start": True, "generator": seeded()}
+    begun = pgd(untrained(), images, labels, eps=large, alpha=0.0, steps=1, **random)
+    assert begun.isfinite().all()
+    assert begun.min() >= 0
+    assert begun.max() <= 1
+    assert not torch.equal(begun, images)

@@ -1,16 +1,29 @@
 """How any network is run on many images: in which mode, in what chunks, and what it may be given."""
 
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from helpers.adversarial import pgd
-from helpers.batches import check_images, check_labels, in_chunks, in_mode
+from helpers.adversarial import fgsm, pgd
+from helpers.batches import (
+    check_images,
+    check_labels,
+    classes_of,
+    device_of,
+    images_at_once,
+    in_chunks,
+    in_mode,
+    number,
+)
 from helpers.cnn import DigitCNN
+from helpers.fooling import adversarial_noise, fooling_images, targeted_images
 from helpers.occlusion import occlusion_map
-from helpers.training import predict
+from helpers.training import accuracy, predict, train
 
 
 @pytest.mark.parametrize(
@@ -135,3 +148,289 @@ def test_results_do_not_depend_on_the_number_of_threads(threads):
         results.append((predict(model, images), occlusion_map(model, images, labels, patch=20, stride=4), attacked))
     for one, two in zip(*results, strict=True):
         torch.testing.assert_close(one, two, rtol=0, atol=1e-6)
+
+
+def toy(channels: int, height: int, width: int, classes: int) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(channels, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4 * height * width, classes),
+    )
+
+
+COLOUR, OBLONG = (3, 32, 32, 5), (1, 20, 30, 3)  # channels, height, width, classes
+USES = {
+    "predict": lambda m, x, y: predict(m, x),
+    "fgsm": lambda m, x, y: fgsm(m, x, y, eps=0.1),
+    "pgd": lambda m, x, y: pgd(m, x, y, eps=0.1, alpha=0.03, steps=7, early_stop=True),
+    "fooling_images": lambda m, x, y: fooling_images(m, y, alpha=0.05, steps=2, start=x, total_variation=1.0)[0],
+    "targeted_images": lambda m, x, y: targeted_images(m, x, y, beta=10, alpha=0.05, steps=2)[0],
+    "adversarial_noise": lambda m, x, y: adversarial_noise(m, x, y, alpha=0.05, steps=2, eps=0.1),
+}
+uses = pytest.mark.parametrize("use", USES.values(), ids=USES)
+
+
+@pytest.fixture(params=[COLOUR, OBLONG], ids=["3x32x32", "1x20x30"])
+def anything(request):
+    """A model of another shape than the course's, four images and their labels, the last class among them."""
+    channels, height, width, classes = request.param
+    images = torch.rand(4, channels, height, width, generator=torch.Generator().manual_seed(0))
+    return toy(*request.param), images, torch.tensor([0, 1, 2, classes - 1])
+
+
+@uses
+def test_any_classifier_of_images_will_do(use, anything):
+    model, images, labels = anything
+    before = images.clone()
+    result = use(model, images, labels)
+    assert result.shape == images.shape or result.shape == (4, classes_of(model, images))
+    alone = torch.cat([use(model, x, y) for x, y in zip(images.split(1), labels.split(1), strict=True)])
+    torch.testing.assert_close(alone, result, rtol=0, atol=1e-4)
+    assert torch.equal(images, before)
+    assert model.training
+
+
+def test_any_classifier_learns_and_is_fooled(anything):
+    model, images, labels = anything
+    assert train(model, images, labels, epochs=30, seed=0, validation=(images, labels)).val_accuracy[-1] == 1
+    assert accuracy(model, images, labels) == 1
+    assert accuracy(model, pgd(model, images, labels, eps=0.5, alpha=0.1, steps=20), labels) < 1
+
+
+@uses
+def test_images_may_come_as_peers_take_them(use, anything):
+    """With a gradient, in another layout, as a view, from a model that is scripted or compiled."""
+    model, images, labels = anything
+    model.eval()
+    expected = use(model, images, labels)
+    wide = torch.zeros(4, *images.shape[1:3], 2 * images.shape[3])
+    wide[..., ::2] = images
+    given = {
+        "with a gradient": images.clone().requires_grad_(),
+        "channels last": images.to(memory_format=torch.channels_last),
+        "a view": wide[..., ::2],
+    }
+    for name, other in given.items():
+        result = use(model, other, labels)
+        assert not result.requires_grad, name
+        torch.testing.assert_close(result, expected, rtol=0, atol=1e-4, msg=name)
+    assert given["with a gradient"].grad is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own: scripting is deprecated, and compiling looks at a gradient
+        for other in (torch.jit.script(model), torch.compile(model, backend="eager")):
+            torch.testing.assert_close(use(other, images, labels), expected, rtol=0, atol=1e-4)
+
+
+@uses
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-4), (torch.float16, 0.05)])
+def test_images_and_model_may_have_another_type(use, dtype, close, anything):
+    model, images, labels = anything
+    images = images.half().float()
+    expected = use(model, images, labels).double()
+    result = use(model.to(dtype), images.to(dtype), labels)
+    assert result.dtype == dtype
+    assert (result.double() - expected).abs().mean() < close
+    with pytest.raises(ValueError, match=f"expected images of the model's {dtype}, got torch.float32"):
+        use(model, images, labels)
+
+
+@uses
+def test_a_model_may_normalise_in_place(use, anything):
+    class InPlace(nn.Module):
+        def __init__(self, model, copies):
+            super().__init__()
+            self.model, self.copies = model, copies
+
+        def forward(self, images):
+            images = images.clone() if self.copies else images
+            return self.model(images.sub_(0.5).div_(0.25))
+
+    model, images, labels = anything
+    before = images.clone()
+    result = use(InPlace(model, copies=False), images, labels)
+    assert torch.equal(images, before)
+    assert torch.equal(result, use(InPlace(model, copies=True), images, labels))
+
+
+@uses
+def test_labels_beyond_the_models_classes_are_refused(use, anything):
+    model, images, labels = anything
+    classes = int(labels[-1]) + 1
+    if use is not USES["predict"]:
+        with pytest.raises(ValueError, match=rf"labels in 0..{classes - 1}, got 1 to {classes}"):
+            use(model, images, labels + 1)
+
+
+class Answers(nn.Module):
+    """A model of digits whose logits take another form."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.model, self.form = toy(1, 28, 28, 10), form
+
+    def forward(self, images):
+        return self.form(self.model(images))
+
+
+@uses
+@pytest.mark.parametrize(
+    ("form", "came"),
+    [
+        (lambda logits: logits[:, :, None, None], r"\(2, 10, 1, 1\)"),
+        (lambda logits: logits[:, 0], r"\(2,\)"),
+        (lambda logits: logits[:1], r"\(1, 10\)"),
+        (lambda logits: (logits, logits), "tuple"),
+    ],
+)
+def test_logits_of_another_shape_are_refused(use, form, came):
+    with pytest.raises(ValueError, match=rf"logits of shape \(N, classes\) from the model, here N = 2, got {came}"):
+        use(Answers(form), torch.rand(3, 1, 28, 28), torch.tensor([1, 2, 3]))
+
+
+def test_accuracy_and_training_refuse_what_predictions_do():
+    images, labels = torch.rand(3, 1, 28, 28), torch.tensor([1, 2, 7])
+    with pytest.raises(ValueError, match=r"\(2, 10, 1, 1\)"):
+        accuracy(Answers(lambda logits: logits[:, :, None, None]), images, labels)
+    with pytest.raises(ValueError, match=r"labels in 0..4, got 1 to 7"):
+        accuracy(Answers(lambda logits: logits[:, :5]), images, labels)
+    with pytest.raises(ValueError, match=r"labels in 0..4, got 1 to 7"):
+        train(Answers(lambda logits: logits[:, :5]), images, labels, epochs=1, seed=0)
+
+
+@uses
+def test_softmax_at_the_end_is_said_once(use):
+    images, labels = torch.rand(300, 1, 28, 28), torch.arange(300) % 10
+    with pytest.warns(UserWarning, match="Answers ends in softmax") as said:
+        use(Answers(lambda logits: logits.softmax(1)), images, labels)
+    assert len(said) == 1
+
+
+def test_log_softmax_at_the_end_is_no_fault():
+    images = torch.rand(3, 1, 28, 28)
+    plain = Answers(lambda logits: logits)
+    torch.testing.assert_close(predict(Answers(lambda logits: logits.log_softmax(1)), images), predict(plain, images))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.array, torch.tensor])
+def test_numbers_may_be_those_of_numpy_and_torch(kind):
+    model, images, labels = toy(1, 28, 28, 10), torch.rand(2, 1, 28, 28), torch.tensor([1, 2])
+    whole = np.int64 if kind in (np.float32, np.float64) else kind
+    found = pgd(model, images, labels, eps=kind(0.25), alpha=kind(0.125), steps=whole(3))
+    assert torch.equal(found, pgd(model, images, labels, eps=0.25, alpha=0.125, steps=3))
+    history = train(model, images, labels, epochs=whole(1), seed=0, max_lr=kind(0.0), label_smoothing=kind(0.5))
+    assert len(history.train_loss) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "said"),
+    [
+        ("1", TypeError, "k to be a number, got '1'"),
+        (None, TypeError, "k to be a number, got None"),
+        (np.zeros(2), TypeError, "k to be a number, got array"),
+        (1.5, ValueError, "k to be a whole number, got 1.5"),
+        (np.float64(2), ValueError, "k to be a whole number, got 2.0"),
+        (0, ValueError, "k to be at least 1 and at most 9, got 0"),
+        (10, ValueError, "k to be at least 1 and at most 9, got 10"),
+    ],
+)
+def test_a_number_that_is_none_or_too_small_is_told(value, error, said):
+    with pytest.raises(error, match=said):
+        number("k", value, whole=True, least=1, most=9)
+    with pytest.raises(ValueError, match="at least 0, got nan"):
+        number("k", float("nan"))
+
+
+class Merges(nn.Linear):
+    """A layer that adds a correction to its weights in eval mode, and takes it out in train mode."""
+
+    def __init__(self):
+        super().__init__(784, 10)
+        self.merged = False
+
+    def train(self, mode: bool = True):
+        if self.merged == mode:
+            self.merged = not mode
+            with torch.no_grad():
+                self.weight += 1 if self.merged else -1
+        return super().train(mode)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_layer_that_overrides_train_is_told_both_times(training):
+    model = nn.Sequential(nn.Flatten(), Merges()).train(training)
+    assert model[1].merged != training
+    with in_mode(model, training=not training):
+        assert model[1].merged == training
+    assert model[1].merged != training
+    assert model[1].training == training
+
+
+def test_mixed_modes_are_restored_also_of_a_part_of_two_modules():
+    part = Merges()
+    first, second = nn.Sequential(part), nn.Sequential(nn.Dropout(), part)
+    model = nn.Sequential(first, second).train()
+    second.eval()
+    part.train()
+    before = [module.training for module in model.modules()]
+    assert before == [True, True, True, False, False]
+    for training in (False, True):
+        with in_mode(model, training=training):
+            assert {module.training for module in model.modules()} == {training}
+        assert [module.training for module in model.modules()] == before
+        assert not part.merged
+
+
+def test_what_is_no_module_has_no_mode():
+    with pytest.raises(TypeError, match=r"expected a torch.nn.Module as the model, got function"):
+        predict(lambda images: images, torch.rand(1, 1, 28, 28))
+
+
+def test_threads_that_predict_leave_mode_and_statistics_as_found():
+    class Slow(DigitCNN):
+        """Every thread is in the middle of its predictions while another one comes or goes."""
+
+        def forward(self, images):
+            threading.Event().wait(0.01)
+            return super().forward(images)
+
+    torch.manual_seed(0)
+    model, images = Slow(batch_norm=True).train(), torch.rand(40, 1, 28, 28)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda start: predict(model, images[start:]), [0, 10, 20] * 4))
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    for start, result in zip([0, 10, 20] * 4, results, strict=True):
+        torch.testing.assert_close(result, results[0][start:])
+
+
+def test_chunks_are_worked_on_where_they_are_sent(threads):
+    threads(2)  # a meta tensor stands in for one on a GPU, which takes one chunk at a time
+    sent = []
+
+    def work(rows):
+        sent.append((rows.device.type, len(rows), threading.current_thread()))
+        return len(rows)
+
+    assert in_chunks(work, torch.arange(7), size=4, device=torch.device("meta")) == [4, 3]
+    assert sent == [("meta", count, threading.main_thread()) for count in (4, 3)]
+
+
+def test_a_gpu_takes_what_its_free_memory_holds(monkeypatch):
+    images = torch.zeros(2, 1, 28, 28)  # 3,136 bytes each
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30_000_000_000, 80_000_000_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2_000_000_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1_000_000_000)
+    assert images_at_once(images, gpu, cache=64) == 31_000_000_000 // 3_136_000
+    assert images_at_once(torch.zeros(2, 3, 4000, 4000), gpu, cache=64) == 64
+    assert images_at_once(images, torch.device("cpu"), cache=64) == 64
+
+
+def test_a_network_is_where_its_weights_are():
+    images = torch.zeros(1, 1, 28, 28)
+    assert device_of(DigitCNN().to("meta"), images).type == "meta"
+    assert device_of(nn.Flatten(), images).type == "cpu"

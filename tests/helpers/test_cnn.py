@@ -118,3 +118,31 @@ def test_a_few_wrong_bytes_anywhere_are_found(elsewhere, place):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"cnn_batch_norm\.pt does not hold the weights.*git checkout"):
         load_cnn()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.usefixtures("elsewhere")
+def test_weights_that_are_not_finite_are_refused(value):
+    model = DigitCNN(batch_norm=True)
+    with torch.no_grad():
+        model.fc2.bias[3] = value
+    torch.save(model.state_dict(), checkpoint(batch_norm=True))
+    with pytest.raises(ValueError, match=r"does not hold the weights .* NaN or infinity in fc2.bias. Restore it"):
+        load_cnn()
+
+
+def test_weights_are_laid_out_as_suits_their_device():
+    model = DigitCNN()
+    assert model.conv1.weight.stride() == (9, 1, 3, 1)  # (out, height, width, in)
+    assert model.conv2.weight.stride() == (288, 1, 96, 32)
+    moved = DigitCNN().to("meta")  # which stands in for a GPU
+    assert moved.conv1.weight.stride() == (9, 9, 3, 1)
+    assert moved.conv2.weight.stride() == (288, 9, 3, 1)
+    assert model.double().conv2.weight.stride() == (288, 1, 96, 32)
+
+
+def test_images_are_taken_from_another_device_and_logits_returned_there():
+    images = torch.zeros(2, 1, 28, 28, device="meta")
+    assert DigitCNN().to("meta")(images).device.type == "meta"
+    with pytest.raises(NotImplementedError, match="meta"):  # they set out, but have no values to take
+        DigitCNN()(images)

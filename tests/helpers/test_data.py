@@ -120,3 +120,11 @@ def test_a_split_that_cannot_be_is_refused(validation):
         split(torch.zeros(100, 1), torch.zeros(100), validation=validation)
     with pytest.raises(ValueError, match="as many labels as images, got 99 and 100"):
         split(torch.zeros(100, 1), torch.zeros(99))
+    with pytest.raises(TypeError, match="two tensors, got NoneType and Tensor"):
+        split(None, torch.zeros(99))
+
+
+@pytest.mark.parametrize("name", ["test", "train", None])
+def test_a_split_by_name_is_refused(name):
+    with pytest.raises(TypeError, match=f"train to be True or False, got {name!r}"):
+        load_mnist(name)

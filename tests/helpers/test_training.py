@@ -171,6 +171,11 @@ def test_accuracy_is_a_fraction():
         ({"labels": bars(40)[1] + 1}, "0..9, got 1 to 10"),
         ({"labels": bars(39)[1]}, "expected 40 labels"),
         ({"model": linear().requires_grad_(False)}, "frozen"),
+        ({"max_lr": float("inf")}, "max_lr .* got inf"),
+        ({"max_lr": 1e39}, "max_lr .* got 1e[+]39"),
+        ({"max_lr": float("nan")}, "max_lr .* got nan"),
+        ({"max_lr": -0.1}, "max_lr .* got -0.1"),
+        ({"images": bars(40)[0].double()}, "the model's torch.float32, got torch.float64"),
     ],
 )
 def test_bad_input_is_refused_before_anything_changes(change, said):
@@ -181,3 +186,35 @@ def test_bad_input_is_refused_before_anything_changes(change, said):
     with pytest.raises(ValueError, match=said):
         train(model, arguments.pop("images"), arguments.pop("labels"), **arguments)
     assert torch.equal(model[1].weight, before)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"images": None}, "images as a tensor, got NoneType"),
+        ({"labels": None}, "labels as a tensor, got NoneType"),
+        ({"max_lr": None}, "max_lr to be a number, got None"),
+        ({"label_smoothing": "0.1"}, "label_smoothing to be a number, got '0.1'"),
+    ],
+)
+def test_another_type_is_told(change, said):
+    images, labels = bars(40)
+    arguments = {"images": images, "labels": labels, "epochs": 1, "seed": 0} | change
+    with pytest.raises(TypeError, match=said):
+        train(linear(), arguments.pop("images"), arguments.pop("labels"), **arguments)
+
+
+def test_losses_stay_where_they_are_until_training_ends(monkeypatch):
+    """On a GPU each `item` waits for all that was asked of it."""
+    asked, plain = [], torch.Tensor.item
+
+    def item(tensor):
+        asked.append(tensor)
+        return plain(tensor)
+
+    images, labels = bars(640)
+    monkeypatch.setattr(torch.Tensor, "item", item)
+    train(linear(), images, labels, epochs=1, seed=0, batch_size=10)
+    few = len(asked)
+    train(linear(), images, labels, epochs=1, seed=0, batch_size=5)
+    assert len(asked) == 2 * few
