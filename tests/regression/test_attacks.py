@@ -199,7 +199,7 @@ EXECUTES = {
     ),
     "kernel_killed": Attack(source(9, "own =", "__import__('os')._exit(1)\nown ="), 9, "the kernel died"),
     "cell_hangs": Attack(source(10, "attacked =", "__import__('time').sleep(900)\nattacked ="), 10, "no end within"),
-    "exception_after_ten_good_cells": Attack(source(11, "patch=12", "patch=80"), 11, "ValueError: expected a patch"),
+    "exception_after_ten_good_cells": Attack(source(11, "patch=12", "patch=80"), 11, "ValueError: expected patch"),
 }
 PUBLISHED = {
     "untouched": Attack(nothing, None),
@@ -216,9 +216,9 @@ PUBLISHED = {
     "outputs_stripped_numbers_kept": Attack(strip_but_counts, 4, r"expected +nothing.*actual +stdout 10,000"),
     "added_and_broken": Attack(source(10, "argmax(1)", "argmax(7)"), 10, r"print\(.*IndexError: Dimension"),
     "kernel_killed": Attack(source(9, "own =", "__import__('os')._exit(1)\nown ="), 9, "the kernel died"),
-    "cell_hangs": Attack(source(10, "attacked =", "__import__('time').sleep(900)\nattacked ="), 10, "Timeout"),
+    "cell_hangs": Attack(source(10, "attacked =", "__import__('time').sleep(900)\nattacked ="), 10, "no end within"),
     "exception_after_ten_good_cells": Attack(
-        source(11, "patch=12", "patch=80"), 11, r"covered = occlusion_map.*ValueError: expected a patch"
+        source(11, "patch=12", "patch=80"), 11, r"covered = occlusion_map.*ValueError: expected patch"
     ),
     "fgsm_with_its_sign_flipped": Attack(patch_helper("adversarial", FLIPPED), 9, "expected.*FGSM.*actual.*relative"),
     "occlusion_map_off_by_one_pixel": Attack(patch_helper("occlusion", SHIFTED), 11, "expected.*actual.*relative"),
