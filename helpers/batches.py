@@ -28,8 +28,7 @@ def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     The modes are set by `train`, so that a layer which does more there (merges weights, say) is told both times.
     Another thread that wants to set the same model's mode waits until this one is done.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"expected a torch.nn.Module as the model, got {type(model).__name__}")
+    check_model(model)
     with _locks.setdefault(model, RLock()):
         before = {module: module.training for module in model.modules()}  # a module comes before its parts
         try:
@@ -104,6 +103,7 @@ def device_of(model: nn.Module, images: Tensor) -> torch.device:
 
 def dtype_of(model: nn.Module) -> torch.dtype:
     """Return the type of the model's first weights, PyTorch's default if it has none."""
+    check_model(model)
     kinds = (weight.dtype for weight in chain(model.parameters(), model.buffers()) if weight.is_floating_point())
     return next(kinds, torch.get_default_dtype())
 
@@ -138,6 +138,12 @@ def classes_of(model: nn.Module, images: Tensor) -> int:
             stacklevel=3,
         )
     return logits.shape[1]
+
+
+def check_model(model: nn.Module) -> None:
+    """Raise TypeError unless the model is a module of PyTorch."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected a torch.nn.Module as the model, got {type(model).__name__}")
 
 
 def check_images(images: Tensor) -> None:

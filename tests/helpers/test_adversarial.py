@@ -288,6 +288,7 @@ def test_bad_input_is_refused(call, said):
         (lambda m, x, y: fgsm(m, None, y, eps=0.1), "images as a tensor, got NoneType"),
         (lambda m, x, y: fgsm(m, x, None, eps=0.1), "labels as a tensor, got NoneType"),
         (lambda m, x, y: fgsm(None, x, y, eps=0.1), "torch.nn.Module as the model, got NoneType"),
+        (lambda m, x, y: fooling_images(None, y, alpha=0.1, steps=1), "torch.nn.Module as the model, got NoneType"),
         (lambda m, x, y: fooling_images(m, None, alpha=0.1, steps=1), "labels as a tensor, got NoneType"),
         (lambda m, x, y: targeted_images(m, None, y, beta=1, alpha=0.1, steps=1), "images as a tensor, got NoneType"),
         (lambda m, x, y: adversarial_noise(m, x, 3, alpha=0.1, steps=1), "labels as a tensor, got int"),
@@ -516,10 +517,12 @@ def test_the_network_follows_the_default_dtype():
 
 @pytest.mark.parametrize("large", [float("inf"), 1e39, 1.0])
 def test_a_step_or_a_ball_without_bound_ends_at_the_edge_of_the_range(large):
-    images, labels = some_images(3), torch.tensor([1, 2, 3])
-    edges = fgsm(untrained(), images, labels, eps=large)
-    assert ((edges == 0) | (edges == 1)).all()
-    assert torch.equal(edges, pgd(untrained(), images, labels, eps=1, alpha=large, steps=1))
+    images, labels, model = some_images(3), torch.tensor([0, 0, 0]), TwoClasses()
+    model.weight.data[:, 0] = 0  # the first row has no gradient, and stays
+    edges = fgsm(model, images, labels, eps=large)
+    assert torch.equal(edges[:, :, 0], images[:, :, 0])
+    assert (edges[:, :, 1:14] == 0).all()
+    assert (edges[:, :, 14:] == 1).all()
     random = {"random_start": True, "generator": seeded()}
     begun = pgd(untrained(), images, labels, eps=large, alpha=0.0, steps=1, **random)
     assert begun.isfinite().all()

@@ -198,7 +198,10 @@ def test_what_prose_says_without_an_output_is_still_said(book):
 # What each helper may import; whoever is not named is at the top.
 BELOW = {
     "data": set(),
-    "show": set(),
+    "options": set(),
+    "style": set(),
+    "grid": {"options", "style"},
+    "show": {"grid", "style"},
     "cnn": {"batches", "data"},
     "batches": {"data"},
     "training": {"show", "cnn", "batches", "data"},
