@@ -152,15 +152,12 @@ def figure_error(expected: Part, actual: Part) -> tuple[float, str]:
     old, new = (np.asarray(decoded(part.content), dtype=float) for part in (expected, actual))  # (H, W, 4)
     if old.shape != new.shape:
         return math.inf, "another size"
-    on_paper = (np.square(_on(paper, old) - _on(paper, new)).mean(2) for paper in (0, 255))
-    squares = np.maximum(*on_paper)  # (H, W)
+    squares = np.maximum(*(np.square(_on(paper, old) - _on(paper, new)).mean(2) for paper in (0, 255)))  # (H, W)
     padded = np.pad(squares, [(0, -side % TILE) for side in squares.shape])
     tiles = padded.reshape(padded.shape[0] // TILE, TILE, -1, TILE).mean((1, 3))  # (rows, columns)
     row, column = np.unravel_index(tiles.argmax(), tiles.shape)
     error, place = math.sqrt(tiles.max()), f"in the {TILE}x{TILE} pixels at {column * TILE}, {row * TILE}"
-    y, x = row * TILE, column * TILE
-    down, right = np.unravel_index(padded[y : y + TILE, x : x + TILE].argmax(), (TILE, TILE))
-    y, x = y + down, x + right  # the worst pixel of the worst tile
+    y, x = np.unravel_index(squares.argmax(), squares.shape)  # the worst pixel
     columns, rows = _numbered(expected.boxes, 0), _numbered(expected.boxes, 1)
     for box in expected.boxes:
         left, top, width, height = box

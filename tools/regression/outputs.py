@@ -18,6 +18,8 @@ from tools.regression.notebooks import ROOT
 DIFF = ROOT / "build" / "diff"
 FIGURE = "image/png"
 SIDES = ("expected", "actual", "difference")
+PAGE = """<!doctype html><meta charset=utf-8><title>What changed</title>
+<style>td, th {border: 1px solid #ccc; vertical-align: top; padding: 4px} img {max-width: 30vw}</style><table>"""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 BOXES = "images"  # in an output's metadata: where the pictures of pixels lie in a figure, as [left, top, width, height]
 SHOWN = 400  # characters of a line that a report shows
@@ -61,12 +63,9 @@ def coalesced(outputs: list[NotebookNode]) -> list[NotebookNode]:
     streams = [output for output in outputs if output.output_type == "stream"]
     found = [output for output in outputs if output.output_type != "stream"]
     first = outputs.index(streams[0]) if streams else 0
-    texts = {name: "".join(output.text for output in streams if output.name == name) for name in ("stdout", "stderr")}
-    found[first:first] = [
-        new_output("stream", name=name, text="\n".join(map(_visible, text.split("\n"))))
-        for name, text in texts.items()
-        if text
-    ]
+    for name in ("stderr", "stdout"):
+        if text := "".join(output.text for output in streams if output.name == name):
+            found.insert(first, new_output("stream", name=name, text="\n".join(map(_visible, text.split("\n")))))
     return found
 
 
@@ -105,13 +104,7 @@ def decoded(png: str) -> Image.Image:
 
 
 def describe(change: Change, notebook: str, number: int) -> str:
-    """Return a change in a few lines, and lay it side by side in `build/diff` for `write_page`.
-
-    Args:
-        change: what is not as before.
-        notebook: folder and name.
-        number: of the cell, from 1.
-    """
+    """Return a change of the cell with this number in a few lines, and lay it side by side in `build/diff`."""
     folder = DIFF / notebook
     folder.mkdir(parents=True, exist_ok=True)
     old, new = change.texts()
@@ -124,7 +117,7 @@ def describe(change: Change, notebook: str, number: int) -> str:
     else:
         size = f"relative error  {change.error:.2g}" if math.isfinite(change.error) else ""
         sides = [f"<pre>{html.escape(side)}</pre>" for side in (old, new)]
-        text = f"  expected        {old}\n  actual          {new}" + f"\n  {size}" * bool(size)
+        text = f"  expected        {old}\n  actual          {new}\n  {size}".rstrip(" \n")
     with (folder / f"cell-{number:03}.html").open("a", encoding="utf-8") as file:
         cells = "".join(f"<td>{side}</td>" for side in sides)
         file.write(f"<tr><th>{notebook} cell [{number}]<br>{html.escape(size)}</th>{cells}</tr>\n")
@@ -137,13 +130,7 @@ def write_page() -> Path | None:
     if not rows:
         return None
     page = DIFF / "index.html"
-    head = "<tr><th></th>" + "".join(f"<th>{side}</th>" for side in SIDES) + "</tr>"
-    style = "td, th {border: 1px solid #ccc; vertical-align: top; padding: 4px} img {max-width: 30vw}"
-    page.write_text(
-        f"<!doctype html><meta charset=utf-8><title>What changed</title><style>{style}</style>"
-        f"<table>{head}{''.join(rows)}</table>\n",
-        encoding="utf-8",
-    )
+    page.write_text(PAGE + "".join(f"<th>{side}</th>" for side in ("", *SIDES)) + "".join(rows), encoding="utf-8")
     return page
 
 
