@@ -1,4 +1,4 @@
-"""Execute the course from scratch into `build/notebooks`: what `make run` runs."""
+"""Execute the course from scratch into `build/notebooks`: what `make run` runs. papermill hands over parameters."""
 
 import argparse
 import asyncio
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 from tqdm import tqdm
 
 from tools.regression import notebooks as course
@@ -38,10 +40,9 @@ async def _execute(path: Path, parameters: dict[str, object], output: Path, time
     """Execute one notebook; nothing is written if this is cancelled."""
     start, failure = time.perf_counter(), None
     try:
-        notebook = nbformat.read(path, as_version=4)
-        for cell in notebook.cells:
-            if "parameters" in cell.metadata.get("tags", []):
-                cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+        notebook = load_notebook_node(str(path))
+        if parameters:
+            notebook = parameterize_notebook(notebook, parameters, kernel_name="python3", language="python")
         try:
             await run_cells(notebook, cwd, timeout)
         except CellError as error:

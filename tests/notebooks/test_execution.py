@@ -46,11 +46,12 @@ def test_it_runs_with_other_parameters_and_again(notebook, request, record_prope
     output = EXECUTED / f"{notebook}.ipynb"
     book = nbformat.read(BOOKS[notebook], as_version=4)
     count = sum(cell.cell_type == "code" for cell in book.cells)
-    again = write_again(book, output.with_suffix(".again.ipynb"))
+    again = write_again(book, parameters, output.with_suffix(".again.ipynb"))
     failure = execute(again, parameters, output, timeout, cwd=BOOKS[notebook].parent).failure
     if failure:
         pytest.fail(f"{notebook} {in_the_notebook(failure, count)}\nwith {parameters} of {FILE.name}", pytrace=False)
     cells = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code"]
+    cells = [cell for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     timing = 0
     for number, (before, after) in enumerate(zip(cells[:count], cells[count : 2 * count], strict=True), 1):
         if "timing" in before.metadata.get("tags", []):  # its output tells how long something took
@@ -76,13 +77,16 @@ def in_the_notebook(failure, count):
     return where + failure.removeprefix(number[0])
 
 
-def write_again(book, output):
+def write_again(book, parameters, output):
     """Write the notebook with all its code a second time, and a third time from last to first, for the same kernel."""
     code = [
         nbformat.v4.new_code_cell(cell.source, metadata=cell.metadata)
         for cell in book.cells
         if cell.cell_type == "code"
     ]
+    for cell in code:
+        if "parameters" in cell.metadata.get("tags", []):  # papermill hands them to the first run only
+            cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
     book.cells += [*code, *(nbformat.v4.new_code_cell(cell.source, metadata=cell.metadata) for cell in reversed(code))]
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(nbformat.writes(book) + "\n", output)

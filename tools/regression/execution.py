@@ -52,7 +52,8 @@ async def run_cells(
         await client.async_start_new_kernel(cwd=str(folder), env={**os.environ, **(environment or {})})
         await client.async_start_new_kernel_client()
         for index, cell in enumerate(notebook.cells):
-            number += cell.cell_type == "code"
+            # papermill's cell of parameters has the number of the one that it follows
+            number += cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
             if not chosen[index]:
                 continue
             client.allow_errors = marks(cell).get("check_exception", False)

@@ -117,8 +117,10 @@ def check_parameters(path: Path, values: dict[str, object]) -> None:
 
     Raises:
         ValueError: a name that the notebook does not have, a value of another kind than the default, or one that
-            cannot be written as a literal, such as infinity; the message lists the notebook's parameters.
+            papermill does not hand over as it is, such as a tuple; the message lists the notebook's parameters.
     """
+    from papermill.translators import PythonTranslator  # here, since notebooks are found without it
+
     known = parameters(path)
     for name, value in values.items():
         if name not in known:
@@ -126,8 +128,8 @@ def check_parameters(path: Path, values: dict[str, object]) -> None:
         kind = type(known[name])
         if kind is not type(value) and (kind, type(value)) != (float, int) and None not in (known[name], value):
             raise ValueError(f"expected {name} to be of type {kind.__name__}, got {value}; {_listed(path)}")
-        if _literal(repr(value)) != value:
-            raise ValueError(f"expected {name} to be a literal of Python, got {value!r}; {_listed(path)}")
+        if _literal(PythonTranslator.translate(value)) != value:
+            raise ValueError(f"papermill cannot carry {name} = {value!r} into a notebook; {_listed(path)}")
 
 
 def _listed(path: Path) -> str:
