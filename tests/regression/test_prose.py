@@ -13,6 +13,7 @@ from tools.regression.prose import gone, numbers, quoted, stands_in
     ("prose", "said"),
     [
         ("# 2.3 Layer sizes", []),
+        ("# 10.12 Of a longer course", []),
         ("[2.3 Layer sizes](../2/3.ipynb) and [← 2.4](x.ipynb)", []),
         ("It is 2.3 times as much.", ["2.3"]),
         ("# Title\n\nas 2.3 said", ["2.3"]),

@@ -11,7 +11,7 @@ from tools.regression.outputs import Change
 # Folded text, code, formulas, addresses, tags, and notebooks called by their number, in a title or a link.
 LEFT_OUT = re.compile(
     r"<details>.*?</details>|```.*?```|`[^`]*`|\$\$.*?\$\$|(?<!\\)\$[^$]*\$|https?://\S+|<[^>]*>"
-    r"|(?m:^# \d\.\d\b)|\[(?:← )?\d\.\d\b[^\]]*\](?=\()|\]\([^)]*\)",
+    r"|(?m:^# \d+\.\d+\b)|\[(?:← )?\d\.\d\b[^\]]*\](?=\()|\]\([^)]*\)",
     re.DOTALL,
 )
 QUOTED = re.compile(r"(?<![\w.,])(?:\d{1,3}(?:,\d{3})+|\d*)\.\d+(?![\w]|[.,]\d)")
