@@ -46,6 +46,13 @@ COURSE = {  # each is accepted and must then be green
     ],
     "timed": ["import sys, time\nfor i in range(3):\n    print(i)\n    print(i, file=sys.stderr)\n    time.sleep(0.3)"],
     "empty": ["", "print(1)", "\n  "],
+    "large": [
+        "print('50%\\r' + 'x' * 200_000)",
+        "print('255,' * 40_000)",
+        "print(' ' * 100_000)",
+        "print('same\\n' * 40_000)",
+        "print('ab' * 1_000_000)",
+    ],
     "foreign": ["print('from another environment')"],
     "marked": [
         "# NBVAL_IGNORE_OUTPUT\nimport time\ntime.time()",
@@ -59,6 +66,7 @@ CHANGED = {  # notebook: cell, what stands in its source and what is put there, 
     "update": (1, "'one'", "'one' if 0 else 'three', display_id='y')\ndisplay('one'"),
     "bar": (2, "half", "full"),
     "marked": (3, "1 / 0", "1 / []"),
+    "large": (4, "40_000", "40_001"),
 }
 
 
