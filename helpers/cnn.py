@@ -1,7 +1,6 @@
 """The course's network and the trained copies of it."""
 
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -32,7 +31,9 @@ class DigitCNN(nn.Module):
         self.fc1 = nn.Linear(32 * 7 * 7, 500)
         self.relu3 = nn.ReLU()
         self.fc2 = nn.Linear(500, 10)
-        self.to(self.conv1.weight.device)  # which lays the weights out, see `_apply`
+        # (N, H, W, C) in memory: a processor's convolutions take about two thirds of the time; no value changes place.
+        # A GPU is faster with (N, C, H, W): `model.to("cuda", memory_format=torch.contiguous_format)`.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 1, 28, 28) in [0, 1] to logits (N, 10), computed where the network is, returned to the images.
@@ -52,18 +53,6 @@ class DigitCNN(nn.Module):
         x = self.pool2(self.relu2(self.bn2(self.conv2(x))))  # (N, 32, 7, 7)
         x = self.relu3(self.fc1(x.flatten(1)))  # (N, 500)
         return self.fc2(x).to(images.device)  # (N, 10)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DigitCNN":
-        """Lay the weights out anew wherever the network is moved, by `to` or `cuda`; no value changes place.
-
-        As (N, H, W, C) a processor's convolutions take about two thirds of the time; a GPU is faster as (N, C, H, W).
-        """
-        super()._apply(fn, recurse)
-        for conv in (self.conv1, self.conv2):
-            on_processor = conv.weight.device.type == "cpu"
-            layout = torch.channels_last if on_processor else torch.contiguous_format
-            conv.weight.data = conv.weight.data.to(memory_format=layout)
-        return self
 
 
 def load_cnn(batch_norm: bool = True) -> DigitCNN:

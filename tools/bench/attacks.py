@@ -9,7 +9,7 @@ from helpers.adversarial import pgd
 from helpers.cnn import load_cnn
 from helpers.data import load_mnist
 from helpers.training import accuracy
-from tools.bench.peers import BATCHES, best_batch, peer, usual
+from tools.bench.peers import BATCHES, best_batch, peer, placed, usual
 from tools.bench.rows import Row
 
 EPS, ALPHA, STEPS = 0.3, 0.01, 40
@@ -45,7 +45,7 @@ def pgd_rows(
 ) -> list[Row]:
     """PGD with every step and with early stop, beside one library; `sizes` are the batches that it is tried at."""
     images, labels = (part[:count].to(device) for part in load_mnist(train=False))
-    model = load_cnn().to(device)
+    model = placed(load_cnn(), device)
     attack = library(usual(load_cnn().to(device)))
 
     def theirs(batch: int, some: int = count) -> Tensor:

@@ -15,6 +15,7 @@ from helpers.training import accuracy
 from tools.bench import attacks, noise, occlusion, training
 from tools.bench.graph import train_by_graph
 from tools.bench.growth import WORK
+from tools.bench.peers import placed
 from tools.bench.rows import HEAD, Row, measure
 
 ATTACKED = {512: (128, 512), 10_000: (500, 2_500, 10_000)}  # images, and the batches that torchattacks is tried at
@@ -78,14 +79,14 @@ def training_rows(device: str) -> Iterator[Row]:
 def until_99(seed: int, device: str) -> float:
     """Train by a recorded step; return how many of the test images are right."""
     torch.manual_seed(seed)
-    model = DigitCNN().to(device)
+    model = placed(DigitCNN(), device)
     train_by_graph(model, *training.digits(True, device), **RECIPE, seed=seed)
     return accuracy(model, *training.digits(False, device))
 
 
 def memory(device: str) -> None:
     """Print how much of the card's memory occlusion maps and PGD take for 10 to 10,000 images."""
-    model = load_cnn().to(device)
+    model = placed(load_cnn(), device)
     print(f"\n{'images':>24} {'peak memory of the card, MB':>30}")
     for name, work in WORK.items():
         for count in (10, 100, 1_000, 10_000):

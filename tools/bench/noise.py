@@ -9,6 +9,7 @@ from helpers.cnn import load_cnn
 from helpers.data import load_mnist
 from helpers.fooling import fooling_images, targeted_images
 from helpers.training import accuracy
+from tools.bench.peers import placed
 from tools.bench.rows import Row
 
 ALPHA, STEPS = 0.01, 200
@@ -16,7 +17,7 @@ ALPHA, STEPS = 0.01, 200
 
 def rows(device: str = "cpu") -> list[Row]:
     """Fooling images one class at a time, targeted images one pair at a time."""
-    model = load_cnn().to(device)
+    model = placed(load_cnn(), device)
     classes = torch.arange(10)
     start = (0.5 + 0.1 * torch.randn(10, 1, 28, 28, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
     images, labels = load_mnist(train=False)

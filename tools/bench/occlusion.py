@@ -9,7 +9,7 @@ from torch import Tensor
 from helpers.cnn import load_cnn
 from helpers.data import load_mnist
 from helpers.occlusion import occlusion_map
-from tools.bench.peers import BATCHES, best_batch, peer, usual
+from tools.bench.peers import BATCHES, best_batch, peer, placed, usual
 from tools.bench.rows import Row
 
 PATCH = 7
@@ -32,7 +32,7 @@ def rows() -> list[Row]:
 def maps(count: int, *, device: str = "cpu", sizes: Iterable[int] = BATCHES, aim: float = 1 / 2) -> Row:
     """Maps of the first test images; `sizes` are the numbers of positions that captum is tried at."""
     images, labels = (part[:count].to(device) for part in load_mnist(train=False))
-    model, plain = load_cnn().to(device), usual(load_cnn().to(device))
+    model, plain = placed(load_cnn(), device), usual(load_cnn().to(device))
     captum = peer("captum.attr").Occlusion(lambda x: plain(x).softmax(1))
 
     def theirs(batch: int) -> Tensor:

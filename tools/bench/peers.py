@@ -31,10 +31,13 @@ def peer(name: str) -> Any:
 
 
 def usual(model: nn.Module) -> nn.Module:
-    """Return the network with its weights in PyTorch's usual layout, which `DigitCNN` leaves whenever it is moved."""
-    for weight in model.parameters():
-        weight.data = weight.data.contiguous()
-    return model
+    """Return the network with its weights in PyTorch's usual layout."""
+    return model.to(memory_format=torch.contiguous_format)
+
+
+def placed(model: nn.Module, device: str) -> nn.Module:
+    """Return the network on the device, in the layout that is faster there."""
+    return model.to(device, memory_format=torch.channels_last if device == "cpu" else torch.contiguous_format)
 
 
 def best_batch(work: Callable[[int], Any], sizes: Iterable[int] = BATCHES) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 from helpers.cnn import DigitCNN
 from helpers.data import load_mnist
 from helpers.training import accuracy, train
-from tools.bench.peers import usual, usual_dataset, usual_epoch
+from tools.bench.peers import placed, usual, usual_dataset, usual_epoch
 from tools.bench.rows import Row
 
 SEEDS = range(5, 10)
@@ -72,7 +72,7 @@ def one_epoch(seed: int, count: int, *, device: str = "cpu") -> float:
     """Train on the first images, once each, by `train` at its defaults; return how many test images are right."""
     images, labels = (part[:count] for part in digits(True, device))
     torch.manual_seed(seed)
-    model = DigitCNN().to(device)
+    model = placed(DigitCNN(), device)
     train(model, images, labels, epochs=1, seed=seed, label_smoothing=0.1)
     return accuracy(model, *digits(False, device))
 
