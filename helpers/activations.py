@@ -7,39 +7,51 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from helpers.batches import in_mode
+from helpers.batches import device_of, dtype_of, in_mode
 from helpers.show import AMOUNT, SIGNED, image_grid
 
 
 def record(model: nn.Module, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
     """Return the output of each named layer for these images.
 
+    Each layer has one output here. PyTorch calls a hook whenever a layer runs; of one that runs twice, such as a ReLU
+    that several places of a network share, no name could say which output is meant, and so it is refused.
+
     Args:
         model: any module; used in eval mode without gradients, left in its own mode and without hooks.
-        images: what the model takes, (N, 1, 28, 28) for the course's network.
-        layers: names as in `model.named_modules()`, such as `["relu1", "relu2"]`.
+        images: what the model takes, (N, 1, 28, 28) for the course's network; it works on a copy, where it is.
+        layers: names as in `model.named_modules()`, such as `["relu1", "relu2"]`; a layer with two names has both.
 
     Returns:
-        Each name with its layer's output, (N, channels, height, width) for a convolution.
+        Each name with its layer's output, (N, channels, height, width) for a convolution, on the images' device.
 
     Raises:
-        ValueError: a layer that the model does not have or did not use, or images that the model refuses.
+        TypeError: no tensor of images, no list of names, or a layer that returns something other than one tensor.
+        ValueError: a layer that the model does not have, did not use or used twice, or images that the model refuses.
     """
-    outputs: dict[str, Tensor] = {}
+    if not torch.is_tensor(images):
+        raise TypeError(f"expected images as a tensor, got {type(images).__name__}")
+    outputs: dict[str, list[Tensor]] = {}
     with in_mode(model, training=False), torch.no_grad(), _hooks(model, layers, outputs):
-        model(images)
-    silent = [name for name in layers if name not in outputs]
-    if silent:
-        raise ValueError(f"expected layers that the model uses, got {', '.join(silent)}, which it did not call")
-    return outputs
+        try:
+            model(images.to(device_of(model, images), copy=True))
+        except RuntimeError as error:
+            if images.dtype == dtype_of(model):
+                raise
+            raise ValueError(f"expected images of the model's {dtype_of(model)}, got {images.dtype}") from error
+    for name, found in outputs.items():
+        if len(found) != 1:
+            calls = f"called {len(found)} times" if found else "which it did not call"
+            raise ValueError(f"expected layers that the model calls once, got {name}, {calls}")
+    return {name: output.to(images.device) for name, (output,) in outputs.items()}
 
 
 @contextmanager
-def _hooks(model: nn.Module, layers: Sequence[str], outputs: dict[str, Tensor]) -> Iterator[None]:
-    """Let the named layers store their output; take the hooks off at the end, also after an exception."""
-    modules = dict(model.named_modules())
+def _hooks(model: nn.Module, layers: Sequence[str], outputs: dict[str, list[Tensor]]) -> Iterator[None]:
+    """Let the named layers store their outputs; take the hooks off at the end, also after an exception."""
+    modules = dict(model.named_modules(remove_duplicate=False))
     if isinstance(layers, str):
-        raise ValueError(f"expected a list of layers, got the text {layers!r}; write [{layers!r}]")
+        raise TypeError(f"expected a list of layers, got the text {layers!r}; write [{layers!r}]")
     unknown = [name for name in layers if name not in modules or not name]
     if unknown:
         raise ValueError(f"expected layers among {', '.join(filter(None, modules))}; got {', '.join(unknown)}")
@@ -48,11 +60,15 @@ def _hooks(model: nn.Module, layers: Sequence[str], outputs: dict[str, Tensor]) 
         """A hook that stores a copy: a later layer that works in place cannot change it."""
 
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG001 torch's signature
-            outputs[name] = output.detach().clone()
+            if not torch.is_tensor(output):
+                came = type(output).__name__
+                raise TypeError(f"expected layers that return a tensor, got {name}, which returned a {came}")
+            outputs[name].append(output.detach().clone())
 
         return hook
 
-    handles = [modules[name].register_forward_hook(storing(name)) for name in layers]
+    outputs.update({name: [] for name in layers})
+    handles = [modules[name].register_forward_hook(storing(name)) for name in outputs]
     try:
         yield
     finally:
@@ -73,8 +89,11 @@ def show_activations(activation: Tensor, *, columns: int = 8, zoom: int = 2) -> 
         negative, the scale runs from 0 to the largest value; otherwise it is symmetric around 0.
 
     Raises:
+        TypeError: no tensor.
         ValueError: a wrong shape.
     """
+    if not torch.is_tensor(activation):
+        raise TypeError(f"expected an activation as a tensor, got {type(activation).__name__}")
     if activation.ndim != 3:
         raise ValueError(f"expected an activation of shape (channels, height, width), got {tuple(activation.shape)}")
     limit = activation.abs().max().item() or 1.0
@@ -82,7 +101,7 @@ def show_activations(activation: Tensor, *, columns: int = 8, zoom: int = 2) -> 
     return image_grid(
         activation,
         columns=columns,
-        titles=[str(number) for number in range(len(activation))],
+        titles=range(len(activation)),
         limits=(-limit, limit) if signed else (0, limit),
         cmap=SIGNED if signed else AMOUNT,
         zoom=zoom,

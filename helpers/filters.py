@@ -3,6 +3,7 @@
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from helpers.batches import number
 from helpers.show import SIGNED, image_grid
 
 
@@ -17,13 +18,12 @@ def filters(layer: nn.Conv2d, *, channel: int = 0) -> Tensor:
         (out, height, width), a copy without gradients.
 
     Raises:
-        ValueError: the layer is no Conv2d, or has no such channel.
+        TypeError: the layer is no Conv2d.
+        ValueError: it has no such channel.
     """
     if not isinstance(layer, nn.Conv2d):
-        raise ValueError(f"expected a Conv2d layer, got {type(layer).__name__}")
-    channels = layer.weight.shape[1]
-    if not 0 <= channel < channels:
-        raise ValueError(f"expected an input channel of 0..{channels - 1}, got {channel}")
+        raise TypeError(f"expected a Conv2d layer, got {type(layer).__name__}")
+    channel = number("channel", channel, whole=True, most=layer.weight.shape[1] - 1)
     return layer.weight[:, channel].detach().clone()  # (out, in, kh, kw) -> (out, kh, kw)
 
 
@@ -42,14 +42,14 @@ def show_filters(layer: nn.Conv2d, *, channel: int = 0, columns: int = 8, zoom: 
         The figure: one image a filter, numbered from 0, and the colour bar.
 
     Raises:
-        ValueError: as in `filters`.
+        TypeError: as in `filters`, and so ValueError.
     """
     weights = filters(layer, channel=channel)
     limit = layer.weight.detach().abs().max().item() or 1.0  # all weights 0: any scale will do
     return image_grid(
         weights,
         columns=columns,
-        titles=[str(number) for number in range(len(weights))],
+        titles=range(len(weights)),
         limits=(-limit, limit),
         cmap=SIGNED,
         zoom=zoom,
