@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import nbformat
@@ -91,7 +92,8 @@ def started(root, *command):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment["PYTHONPATH"] = str(root)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([sys.executable, *command], cwd=root, env=environment, **pipes)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores it
+    return subprocess.Popen([sys.executable, *command], cwd=root, env=environment, preexec_fn=heard, **pipes)
 
 
 def said(root, *command):
@@ -170,7 +172,10 @@ def test_after_an_interrupt_nothing_is_started_or_written(program, number, tmp_p
             assert time.monotonic() < deadline
             time.sleep(0.1)
         process.send_signal(number)
-        text = process.communicate(timeout=60)[0]
+        try:
+            text = process.communicate(timeout=60)[0]
+        finally:
+            process.kill()
     assert process.returncode != 0
     assert "interrupted" in text
     assert "Traceback" not in text

@@ -19,8 +19,10 @@ TORCH, VISION = (re.search(rf"(?m)^{name}==(.*)$", LOCK)[1] for name in ("torch"
 
 
 def make(*arguments: str) -> str:
-    """Return what make prints."""
-    return subprocess.run(["make", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    """Return what make prints, also where `make test` has started this."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    options = {"cwd": ROOT, "env": environment, "check": True, "capture_output": True, "text": True}
+    return subprocess.run(["make", *arguments], **options).stdout
 
 
 def wheel(index: Path, name: str, version: str, *requires: str) -> None:
