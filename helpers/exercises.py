@@ -1,0 +1,136 @@
+"""Checks of exercises: done, not yet, or what is wrong, in one line and without a wall of traceback.
+
+A check asks a learner's function by a second route. It raises if the function is not right, so that graders see it;
+only a reader in JupyterLab or Colab who has not begun yet gets a line instead, and can go on to the cells below.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+Value = Tensor | float | int | str | bool | tuple | list
+_done = {}  # title of an exercise -> whether its check passed when it was last run
+
+
+class NotDoneError(AssertionError):
+    """An exercise that is not done: shown as one line, in a front end and in a report."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython asks for this
+        return [str(self)]
+
+
+class Cases:
+    """What the body of a `check` asks: each call is one case."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def same(
+        self, got: Value, expected: Value, wrong: dict[str, Value] | None = None, *, at: str = "", atol: float = 1e-6
+    ) -> None:
+        """Hold a result against the one that a second route gives.
+
+        Args:
+            got: what the learner's function returned.
+            expected: a tensor, a number, a text, or a tuple or list of these.
+            wrong: for each misconception the hint, and what it would give here; the first that fits is shown.
+            at: for which input, in words.
+            atol: by how much numbers may differ.
+
+        Raises:
+            NotDoneError: the result is another, or of another type or shape.
+        """
+        self.count += 1
+        if _same(got, expected, atol):
+            return
+        where = f" for {at}" if at else ""
+        for hint, value in (wrong or {}).items():
+            if _same(got, value, atol):
+                raise NotDoneError(hint)
+        raise NotDoneError(f"expected {_shown(expected)}{where}, got {_shown(got)}")
+
+    def true(self, holds: bool | Tensor, hint: str) -> None:
+        """Hold something against what must be true of it; NotDoneError with the hint if it is not."""
+        self.count += 1
+        if not holds:
+            raise NotDoneError(hint)
+
+
+@contextmanager
+def check(title: str) -> Iterator[Cases]:
+    """Check an exercise: print that it is done, or raise with one line that says what is wrong.
+
+    Args:
+        title: number and name of the exercise.
+
+    Raises:
+        NotDoneError: the function is not written yet (somebody who reads gets a line instead), raises, or is wrong.
+    """
+    cases = Cases()
+    _done[title] = False
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        try:
+            yield cases
+        except NotImplementedError:
+            if somebody_reads():
+                print(f"○ {title}: not yet. Write the function above, run its cell, then this one again.")
+                return
+            raise NotDoneError(f"○ {title}: not yet") from None
+        except NotDoneError as error:
+            raise NotDoneError(f"✗ {title}: {error}") from None
+        except Exception as error:  # whatever the learner's function raises
+            raise NotDoneError(f"✗ {title}: it raised {type(error).__name__}: {error}{_line(error)}") from error
+    _done[title] = True
+    print(f"✓ {title}: done, all {cases.count} cases")
+
+
+def progress(*titles: str) -> None:
+    """Print how many of these exercises are done, and which are open."""
+    still = [title for title in titles if not _done.get(title)]
+    print(f"{len(titles) - len(still)} of {len(titles)} exercises done")
+    for title in still:
+        print(f"○ open: {title}")
+
+
+def somebody_reads() -> bool:
+    """Return whether a front end started this kernel: JupyterLab, VS Code or Colab, and no grader."""
+    grader = "NBGRADER_EXECUTION" in os.environ
+    return not grader and any(name in os.environ for name in ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG"))
+
+
+def _same(got: Value, expected: Value, atol: float) -> bool:
+    """Return whether two values are of one kind and shape, and alike."""
+    if isinstance(expected, tuple | list):
+        alike = isinstance(got, tuple | list) and len(got) == len(expected)
+        return alike and all(_same(*pair, atol) for pair in zip(got, expected, strict=True))
+    if isinstance(expected, str | bool) or expected is None:
+        return type(got) is type(expected) and got == expected
+    if not isinstance(got, Tensor | float | int):
+        return False
+    got, expected = (torch.as_tensor(value).detach().double() for value in (got, expected))
+    return got.shape == expected.shape and torch.allclose(got, expected, rtol=1e-5, atol=atol, equal_nan=True)
+
+
+def _shown(value: Value) -> str:
+    """Return a value as a hint shows it: small ones in full, large tensors by their shape."""
+    if not torch.is_tensor(value):
+        return repr(value) if len(repr(value)) <= 80 else f"a {type(value).__name__}"
+    if value.numel() > 9:
+        return f"a tensor of shape {tuple(value.shape)} with mean {value.double().mean():.4g}"
+    return f"{value.detach().tolist()}" if value.ndim else f"{value.item():g}"
+
+
+def _line(error: Exception) -> str:
+    """Return in which line of a cell the error arose, if it was in one."""
+    trace, line = error.__traceback__, ""
+    while trace:
+        if (
+            trace.tb_frame.f_code.co_name not in ("<module>", "check")
+            and "ipykernel" in trace.tb_frame.f_code.co_filename
+        ):
+            line = f" (line {trace.tb_lineno} of its cell)"
+        trace = trace.tb_next
+    return line

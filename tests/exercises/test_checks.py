@@ -1,0 +1,133 @@
+"""Every check is attacked: right answers pass, the stub and wrong answers fail with the hint that is meant for them."""
+
+import ast
+import json
+import re
+
+import nbformat
+import pytest
+import yaml
+from nbclient import NotebookClient
+
+from tests.exercises.mutants import mutants
+from tools.exercises import EXERCISES, SOLUTION, STUB, without_answers
+from tools.regression.notebooks import ROOT, find_notebooks, title
+
+BOOKS = {title(path): path for path in find_notebooks()}
+SECONDS = 5  # for one answer
+# Runs in the notebook's kernel after a check has passed: each answer in the place of the solution.
+TRY = """
+def _try(answers, check):
+    import contextlib, io, signal
+    def late(*_):
+        raise TimeoutError("no end")
+    signal.signal(signal.SIGALRM, late)
+    said = {}
+    for name, source in answers.items():
+        names = {name: value.clone() if torch.is_tensor(value) else value for name, value in globals().items()}
+        with contextlib.redirect_stdout(io.StringIO()):
+            signal.alarm(%d)
+            try:
+                exec(compile(source, "answer", "exec"), names)
+                exec(compile(check, "check", "exec"), names)
+                said[name] = "passes"
+            except Exception as error:
+                said[name] = f"{type(error).__name__}: {error}"
+            finally:
+                signal.alarm(0)
+    return said
+import json as _json
+print(_json.dumps(_try(%r, %r)))
+"""
+
+
+def exercises(notebook):
+    """Return each exercise's name with its answer cell and its check cell."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    answers = [cell for cell in cells if cell.metadata.get("nbgrader", {}).get("solution")]
+    checks = [cell for cell in cells if cell.metadata.get("nbgrader", {}).get("grade")]
+    assert len(answers) == len(checks)
+    found = {}
+    for answer, check in zip(answers, checks, strict=True):
+        name = answer.metadata.nbgrader.grade_id
+        assert check.metadata.nbgrader.grade_id == f"{name}-check"
+        found[name] = (answer, check)
+    return found
+
+
+WITH = {name: path for name, path in BOOKS.items() if exercises(nbformat.read(path, as_version=4))}
+
+
+@pytest.fixture(scope="module")
+def tried():
+    """Return a function that gives what the checks of a notebook say of every answer, from one kernel."""
+    known = {}
+
+    def of(name):
+        if name not in known:
+            known[name] = _attack(name)
+        return known[name]
+
+    return of
+
+
+def _attack(name):
+    """Run the set-up, the parameters, the imports and the exercises, and try every answer at its check."""
+    book = nbformat.read(BOOKS[name], as_version=4)
+    given = yaml.safe_load((ROOT / "tests" / "exercises" / f"{name}.yml").read_text("utf-8"))
+    cells = [cell for cell in book.cells if cell.cell_type == "code"][:3]
+    for exercise, (answer, check) in exercises(book).items():
+        about = given[exercise]
+        answers = {"stub": SOLUTION.sub(STUB, answer.source), "solution": answer.source}
+        answers |= {f"right: {said}": source for said, source in about["right"].items()}
+        answers |= {f"wrong: {said}": wrong["code"] for said, wrong in about["wrong"].items()}
+        answers |= {f"mutant: {said}": source for said, source in mutants(answer.source)}
+        cells += [answer, check, nbformat.v4.new_code_cell(TRY % (SECONDS, answers, check.source))]
+    client = NotebookClient(
+        nbformat.v4.new_notebook(cells=cells, metadata=book.metadata),
+        timeout=300,
+        extra_arguments=["--log-level=CRITICAL"],
+        resources={"metadata": {"path": BOOKS[name].parent}},
+    )
+    client.execute()
+    said = [json.loads(cell.outputs[-1].text.splitlines()[-1]) for cell in client.nb.cells[5::3]]
+    return dict(zip(given, said, strict=True)), given
+
+
+@pytest.mark.parametrize("name", WITH)
+def test_answers_get_what_they_deserve(name, tried):
+    said, given = tried(name)
+    for exercise, verdicts in said.items():
+        kinds = {kind: {k: v for k, v in verdicts.items() if k.startswith(kind)} for kind in ("right", "wrong")}
+        assert len(kinds["right"]) >= 2
+        assert len(kinds["wrong"]) >= 5
+        assert verdicts["solution"] == "passes"
+        assert re.fullmatch(r"NotDoneError: ○ .*: not yet", verdicts["stub"])
+        for answer, verdict in kinds["right"].items():
+            assert verdict == "passes", f"{exercise}, {answer}"
+        for answer, verdict in kinds["wrong"].items():
+            hint = given[exercise]["wrong"][answer.removeprefix("wrong: ")]["hint"]
+            assert verdict.startswith("NotDoneError: ✗"), f"{exercise}, {answer}: {verdict}"
+            assert hint in verdict, f"{exercise}, {answer}: {verdict}"
+
+
+@pytest.mark.parametrize("name", WITH)
+def test_mutants_are_noticed(name, tried, record_property):
+    said, given = tried(name)
+    count = alive = 0
+    for exercise, verdicts in said.items():
+        made = {k.removeprefix("mutant: "): v for k, v in verdicts.items() if k.startswith("mutant")}
+        living = {mutant for mutant, verdict in made.items() if verdict == "passes"}
+        count, alive = count + len(made), alive + len(living)
+        assert living == set(given[exercise].get("survivors", {})), exercise  # each with a written reason
+    record_property("mutants", f"{name}: {count - alive} of {count} mutants noticed")
+    assert alive <= 0.08 * count
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_the_exercise_version_is_up_to_date(name):
+    made = without_answers(nbformat.read(BOOKS[name], as_version=4))
+    assert (EXERCISES / f"{name}.ipynb").read_text("utf-8") == nbformat.writes(made) + "\n", "make exercises"
+    for cell in made.cells:
+        assert "SOLUTION" not in cell.source
+        ast.parse(cell.source if cell.cell_type == "code" else "")
