@@ -48,7 +48,7 @@ def main() -> int:
         exercise = without_answers(nbformat.read(source, as_version=4))
         if not path.is_file() or path.read_text("utf-8") != nbformat.writes(exercise) + "\n":
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(exercise, path)
+            write_atomically(nbformat.writes(exercise) + "\n", path)
             changed.append(path)
     print(f"exercises/: {len(wanted)} notebooks, {len(changed)} changed")
     return 0

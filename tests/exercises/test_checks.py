@@ -1,16 +1,18 @@
 """Every check is attacked: right answers pass, the stub and wrong answers fail with the hint that is meant for them."""
 
 import ast
+import asyncio
 import json
 import re
 
 import nbformat
 import pytest
 import yaml
-from nbclient import NotebookClient
 
 from tests.exercises.mutants import mutants
 from tools.exercises import EXERCISES, SOLUTION, STUB, without_answers
+from tools.regression.execution import run_cells
+from tools.regression.kernels import start_from_copies
 from tools.regression.notebooks import ROOT, find_notebooks, title
 
 BOOKS = {title(path): path for path in find_notebooks()}
@@ -61,6 +63,7 @@ WITH = {name: path for name, path in BOOKS.items() if exercises(nbformat.read(pa
 @pytest.fixture(scope="module")
 def tried():
     """Return a function that gives what the checks of a notebook say of every answer, from one kernel."""
+    start_from_copies()
     known = {}
 
     def of(name):
@@ -83,14 +86,9 @@ def _attack(name):
         answers |= {f"wrong: {said}": wrong["code"] for said, wrong in about["wrong"].items()}
         answers |= {f"mutant: {said}": source for said, source in mutants(answer.source)}
         cells += [answer, check, nbformat.v4.new_code_cell(TRY % (SECONDS, answers, check.source))]
-    client = NotebookClient(
-        nbformat.v4.new_notebook(cells=cells, metadata=book.metadata),
-        timeout=300,
-        extra_arguments=["--log-level=CRITICAL"],
-        resources={"metadata": {"path": BOOKS[name].parent}},
-    )
-    client.execute()
-    said = [json.loads(cell.outputs[-1].text.splitlines()[-1]) for cell in client.nb.cells[5::3]]
+    tried = nbformat.v4.new_notebook(cells=cells, metadata=book.metadata)
+    asyncio.run(run_cells(tried, BOOKS[name].parent))
+    said = [json.loads(cell.outputs[-1].text.splitlines()[-1]) for cell in tried.cells[5::3]]
     return dict(zip(given, said, strict=True)), given
 
 
