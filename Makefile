@@ -13,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test peers bench lab site chromium browser accept portable colab checkpoints study doctor work publish lint lock clean
+.PHONY: help install run test peers bench lab site chromium browser accept portable colab checkpoints study doctor exercises work publish lint lock clean
 
 help:  ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ study: $(READY)  ## Train the 200 networks of notebook 2.6's table into data/ (h
 
 doctor:  ## Say in ten lines what is wrong with this machine's environment, and what to type
 	@$(PYTHON) -m tools.doctor
+
+exercises: $(READY)  ## Write the exercise version of every notebook that has exercises into exercises/
+	@$(BIN)/python -m tools.exercises
 
 work:  ## Copy the notebooks to work/, to be changed freely; a copy that is there already stays as it is
 	@$(PYTHON) -m tools.work

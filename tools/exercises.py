@@ -6,6 +6,7 @@ to a stub, outputs are cleared, and the badge leads to the exercise version.
 
 import re
 import sys
+from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
@@ -38,19 +39,27 @@ def without_answers(notebook: NotebookNode) -> NotebookNode:
     return exercise
 
 
+def exercise_version(path: Path) -> str:
+    """Return the text of a notebook's exercise version; nothing if it has no exercises."""
+    notebook = nbformat.read(path, as_version=4)
+    has_exercises = any("nbgrader" in cell.metadata for cell in notebook.cells)
+    return nbformat.writes(without_answers(notebook)) + "\n" if has_exercises else ""
+
+
 def main() -> int:
     """Write what differs, remove what has no notebook any more, and say how many files changed."""
-    wanted = {EXERCISES / f"{title(path)}.ipynb": path for path in find_notebooks()}
-    changed = [path for path in EXERCISES.rglob("*.ipynb") if path not in wanted]
-    for path in changed:
-        path.unlink()
-    for path, source in wanted.items():
-        exercise = without_answers(nbformat.read(source, as_version=4))
-        if not path.is_file() or path.read_text("utf-8") != nbformat.writes(exercise) + "\n":
+    changed = 0
+    wanted = {EXERCISES / f"{title(path)}.ipynb": text for path in find_notebooks() if (text := exercise_version(path))}
+    for path in EXERCISES.rglob("*.ipynb"):
+        if path not in wanted:
+            path.unlink()
+            changed += 1
+    for path, text in wanted.items():
+        if not path.is_file() or path.read_text("utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(nbformat.writes(exercise) + "\n", path)
-            changed.append(path)
-    print(f"exercises/: {len(wanted)} notebooks, {len(changed)} changed")
+            write_atomically(text, path)
+            changed += 1
+    print(f"exercises/: {len(wanted)} notebooks, {changed} changed")
     return 0
 
 

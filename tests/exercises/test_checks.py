@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.exercises.mutants import mutants
-from tools.exercises import EXERCISES, SOLUTION, STUB, without_answers
+from tools.exercises import EXERCISES, SOLUTION, STUB, exercise_version
 from tools.regression.execution import run_cells
 from tools.regression.kernels import start_from_copies
 from tools.regression.notebooks import ROOT, find_notebooks, title
@@ -122,10 +122,24 @@ def test_mutants_are_noticed(name, tried, record_property):
     assert alive <= 0.08 * count
 
 
-@pytest.mark.parametrize("name", BOOKS)
-def test_the_exercise_version_is_up_to_date(name):
-    made = without_answers(nbformat.read(BOOKS[name], as_version=4))
-    assert (EXERCISES / f"{name}.ipynb").read_text("utf-8") == nbformat.writes(made) + "\n", "make exercises"
-    for cell in made.cells:
-        assert "SOLUTION" not in cell.source
-        ast.parse(cell.source if cell.cell_type == "code" else "")
+def test_the_exercise_versions_are_up_to_date():
+    made = {name: exercise_version(path) for name, path in BOOKS.items()}
+    assert {title(path) for path in find_notebooks(folder=EXERCISES)} == {name for name, text in made.items() if text}
+    for name in WITH:
+        assert (EXERCISES / f"{name}.ipynb").read_text("utf-8") == made[name], "stale: make exercises"
+        for cell in nbformat.reads(made[name], as_version=4).cells:
+            assert "SOLUTION" not in cell.source
+            ast.parse(cell.source if cell.cell_type == "code" else "")
+
+
+@pytest.mark.parametrize("name", WITH)
+def test_unsolved_a_learners_copy_runs_to_its_end_and_lists_what_is_open(name):
+    start_from_copies()
+    path = EXERCISES / f"{name}.ipynb"
+    book = nbformat.read(path, as_version=4)
+    asyncio.run(run_cells(book, path.parent, environment={"JPY_SESSION_NAME": "a learner's"}))
+    said = "".join(output.get("text", "") for cell in book.cells for output in cell.get("outputs", []))
+    count = len(exercises(book))
+    assert f"0 of {count} exercises done" in said
+    assert said.count("○ open:") == count
+    assert not any(output.get("name") == "stderr" for cell in book.cells for output in cell.get("outputs", []))

@@ -41,7 +41,8 @@ def accept(path: Path) -> str:
         "language_info": {"name": "python"},
     }
     for cell in notebook.cells:
-        cell.metadata = {"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {}
+        kept = ("tags", "nbgrader", "jupyter") if "nbgrader" in cell.metadata else ("tags",)
+        cell.metadata = {name: cell.metadata[name] for name in kept if name in cell.metadata}
     nbformat.validate(notebook)
     if nbformat.writes(notebook) + "\n" == before:
         return "unchanged"
