@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from helpers.batches import check_logits, device_of, images_at_once, in_chunks, in_mode
 
-CACHE = 64  # images at a time that stay in a processor's cache, gradients and all
-
 
 def by_chunks(
     model: nn.Module, attack: Callable[..., tuple[Tensor, ...]], images: Tensor, *others: Tensor
@@ -32,7 +30,7 @@ def by_chunks(
             return attack(*(tensor.detach().clone() for tensor in chunk))
 
     device = device_of(model, images)
-    size = images_at_once(images, device, cache=CACHE)
+    size = images_at_once(images, device, "attack")
     with in_mode(model, training=False):
         parts = in_chunks(with_gradients, images, *others, size=size, device=device)
     images, *rows = zip(*parts, strict=True)

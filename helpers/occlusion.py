@@ -19,8 +19,6 @@ from helpers.batches import (
 )
 from helpers.show import AMOUNT, IMAGE, image_grid
 
-CHUNK = 64  # occluded images at a time: few enough to stay in a processor's cache, and a bound on the memory
-
 
 def occlusion_map(
     model: nn.Module, images: Tensor, labels: Tensor, *, patch: int = 7, stride: int = 1, baseline: float = 0.5
@@ -95,7 +93,7 @@ def _at_every_position(
 
     # Every image with every position.
     pairs = torch.arange(len(images) * len(rows) * len(columns), device=images.device)
-    size = images_at_once(images, device, cache=CHUNK)
+    size = images_at_once(images, device, "occlusion")
     with in_mode(model, training=False):
         values = torch.cat(in_chunks(measured, pairs, size=size, device=device))
     return values.view(len(images), len(rows), len(columns))

@@ -23,8 +23,6 @@ from helpers.batches import (
     number,
 )
 
-CACHE = 100  # images at a time that stay in a processor's cache
-
 
 class History(NamedTuple):
     """What `train` recorded: the training loss at every step, the validation set a few times an epoch."""
@@ -180,7 +178,7 @@ def logits(model: nn.Module, images: Tensor) -> Tensor:
 
     device = device_of(model, images)
     with in_mode(model, training=False):
-        return torch.cat(in_chunks(of_some, images, size=images_at_once(images, device, cache=CACHE), device=device))
+        return torch.cat(in_chunks(of_some, images, size=images_at_once(images, device, "prediction"), device=device))
 
 
 @contextmanager

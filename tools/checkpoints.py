@@ -12,6 +12,7 @@ from helpers.training import accuracy, train
 from tools.regression.notebooks import write_atomically
 
 EPOCHS = 8
+MAX_LR = 0.006
 SEED = 0
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     for batch_norm in (False, True):
         torch.manual_seed(SEED)  # the weights' start
         model = DigitCNN(batch_norm)
-        train(model, *training, validation=validation, epochs=EPOCHS, seed=SEED)
+        train(model, *training, validation=validation, epochs=EPOCHS, max_lr=MAX_LR, seed=SEED)
         keep(model, batch_norm)
         right = (f"{accuracy(model, *them):.2%} of the {len(them[0]):,}" for them in (validation, test))
         print(f"{checkpoint(batch_norm).name}: %s validation images, %s test images" % tuple(right))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import helpers.adversarial
-import helpers.ascent
+import helpers.batches
 from helpers.adversarial import fgsm, pgd, show_adversarial
 from helpers.ascent import ball_around
 from helpers.cnn import DigitCNN, load_cnn
@@ -222,7 +222,7 @@ def test_images_do_not_depend_on_their_batch(attack, monkeypatch):
     alone = torch.cat(
         [attack(untrained(), x, y) for x, y in zip(some_images(5).split(1), labels.split(1), strict=True)]
     )
-    monkeypatch.setattr(helpers.ascent, "CACHE", 2)
+    monkeypatch.setitem(helpers.batches.IN_CACHE, "attack", 2)
     chunked = attack(untrained(), some_images(5), labels)
     torch.testing.assert_close(alone, together, atol=1e-4, rtol=0)
     torch.testing.assert_close(chunked, together, atol=1e-4, rtol=0)

@@ -425,9 +425,9 @@ def test_a_gpu_takes_what_its_free_memory_holds(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30_000_000_000, 80_000_000_000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2_000_000_000)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1_000_000_000)
-    assert images_at_once(images, gpu, cache=64) == 31_000_000_000 // 3_136_000
-    assert images_at_once(torch.zeros(2, 3, 4000, 4000), gpu, cache=64) == 64
-    assert images_at_once(images, torch.device("cpu"), cache=64) == 64
+    assert images_at_once(images, gpu, "attack") == 31_000_000_000 // 3_136_000
+    assert images_at_once(torch.zeros(2, 3, 4000, 4000), gpu, "attack") == 64
+    assert images_at_once(images, torch.device("cpu"), "attack") == 64
 
 
 def test_a_network_is_where_its_weights_are():

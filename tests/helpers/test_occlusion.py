@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-import helpers.occlusion
+import helpers.batches
 from helpers.cnn import DigitCNN
 from helpers.occlusion import occlusion_map, occlusion_winner, show_occlusion
 
@@ -46,7 +46,7 @@ def naive_occlusion(model, images, patch, stride, baseline):
     ("patch", "stride", "baseline"), [(7, 5, 0.5), (10, 9, 0.0), (1, 13, 1.0), (28, 1, 0.5), (27, 1, 0.25)]
 )
 def test_occlusion_equals_the_naive_loop(patch, stride, baseline, monkeypatch):
-    monkeypatch.setattr(helpers.occlusion, "CHUNK", 7)  # so that chunks end in the midst of an image
+    monkeypatch.setitem(helpers.batches.IN_CACHE, "occlusion", 7)  # so that chunks end in the midst of an image
     images, labels = some_images(3), torch.tensor([0, 4, 9])
     expected = naive_occlusion(untrained(), images, patch, stride, baseline)
     options = {"patch": patch, "stride": stride, "baseline": baseline}
