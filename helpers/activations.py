@@ -1,6 +1,6 @@
 """What each layer of a network answers to an image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -31,6 +31,11 @@ def record(model: nn.Module, images: Tensor, layers: Sequence[str]) -> dict[str,
     """
     if not torch.is_tensor(images):
         raise TypeError(f"expected images as a tensor, got {type(images).__name__}")
+    if isinstance(layers, str):
+        raise TypeError(f"expected a list of layers, got the text {layers!r}; write [{layers!r}]")
+    layers = list(layers) if isinstance(layers, Iterable) else [layers]
+    if not all(isinstance(name, str) for name in layers):
+        raise TypeError(f"expected a list of layers' names, got {layers!r}")
     outputs: dict[str, list[Tensor]] = {}
     with in_mode(model, training=False), torch.no_grad(), _hooks(model, layers, outputs):
         try:
@@ -50,8 +55,6 @@ def record(model: nn.Module, images: Tensor, layers: Sequence[str]) -> dict[str,
 def _hooks(model: nn.Module, layers: Sequence[str], outputs: dict[str, list[Tensor]]) -> Iterator[None]:
     """Let the named layers store their outputs; take the hooks off at the end, also after an exception."""
     modules = dict(model.named_modules(remove_duplicate=False))
-    if isinstance(layers, str):
-        raise TypeError(f"expected a list of layers, got the text {layers!r}; write [{layers!r}]")
     unknown = [name for name in layers if name not in modules or not name]
     if unknown:
         raise ValueError(f"expected layers among {', '.join(filter(None, modules))}; got {', '.join(unknown)}")

@@ -173,3 +173,11 @@ def test_activations_are_drawn_on_one_scale():
         show_activations(torch.zeros(1, 2, 3, 4))
     with pytest.raises(TypeError, match="activation as a tensor, got dict"):
         show_activations({"relu1": signed})
+
+
+def test_names_may_come_from_anywhere_and_what_is_no_name_is_refused():
+    model, images = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.rand(3, 1, 2, 2)
+    assert list(record(model, images, (name for name in ["0", "1"]))) == ["0", "1"]
+    for wrong in (None, 3, [0], [model[0]]):
+        with pytest.raises(TypeError, match="expected a list of layers' names"):
+            record(model, images, wrong)

@@ -20,7 +20,7 @@ import tools.regression.outputs
 from tools.regression.cells import Cell
 from tools.regression.compare import EXACT, NUMBER, RMS, Tolerance, changes, figure_error, relative_error
 from tools.regression.notebooks import ROOT
-from tools.regression.outputs import Change, Part, describe, parts, write_page
+from tools.regression.outputs import Change, Part, coalesced, describe, parts, write_page
 
 
 def text(content, name="stdout"):
@@ -343,6 +343,50 @@ def test_a_header_over_a_column_that_grew_is_the_same():
     assert list(changes([text(old)], [text(new)])) == []
     assert list(changes([text(old)], [text(old.replace("  logit", "   logit"))])) != []  # no column grew
     assert list(changes([text(old)], [text(new)], EXACT)) != []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("logit 9.99\n  #  #\n", "logit 10.01\n #   #\n"),  # a picture in letters, moved
+        ("9.99\nif a:\n    b\n", "10.01\nif a:\nb\n"),  # an indent
+        ("1 digit  logit\n\n9.99\n", "1 digit   logit\n\n10.01\n"),  # not over that column
+        ("a  b\n9.99\n", "a    b\n10.01\n"),  # grown by more than the column
+    ],
+)
+def test_no_other_spaces_may_change_because_a_number_grew(old, new):
+    assert list(changes([text(old)], [text(new)])) != []
+
+
+def test_no_text_moves_past_a_display():
+    def display(content):
+        return new_output("display_data", {"text/plain": content})
+
+    published = [text("above\n"), display("FIGURE"), text("below\n")]
+    assert coalesced(published) == published
+    assert list(changes(published, [text("above\nbelow\n"), display("FIGURE")])) != []
+
+
+def test_json_is_the_same_whatever_the_order_of_its_keys():
+    old, new = (
+        [new_output("display_data", {"application/json": content})]
+        for content in ({"b": 1.0, "a": [2]}, {"a": [2], "b": 1.0})
+    )
+    assert list(changes(old, new)) == []
+    new[0].data["application/json"]["b"] = 3.0
+    assert list(changes(old, new)) != []
+
+
+@pytest.mark.parametrize("tag", ["a=b=c", "rtol=tight", "rtol", "="])
+def test_a_tag_that_nobody_reads_changes_nothing(tag):
+    assert Tolerance.of(new_code_cell(metadata={"tags": [tag]})) == Tolerance()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("loss 0.123\r ", "loss 0.456\r "), ("accuracy 0.91\rok", "accuracy 0.55\rok")]
+)
+def test_what_a_shorter_text_does_not_cover_stays_visible(old, new):
+    assert list(changes([text(old)], [text(new)])) != []
 
 
 def test_what_stays_visible_beside_a_carriage_return_is_compared():

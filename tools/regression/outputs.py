@@ -1,10 +1,12 @@
 """What a cell's outputs consist of, and how a change of them is measured and shown."""
 
 import html
+import json
 import math
 from base64 import b64decode
 from collections.abc import Sequence
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,23 +58,28 @@ class Part(NamedTuple):
 
 
 def coalesced(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Return the outputs with one text for each stream, however the prints were timed, as a front end shows it.
+    """Return the outputs with one text for each stream between two displays, however the prints were timed.
 
-    They stand where the first of them stood, since the order of stdout and stderr is not certain.
+    stdout comes first there, since the order of the two is not certain; no text moves past a display.
     """
-    streams = [output for output in outputs if output.output_type == "stream"]
-    found = [output for output in outputs if output.output_type != "stream"]
-    first = outputs.index(streams[0]) if streams else 0
-    for name in ("stderr", "stdout"):
-        if text := "".join(output.text for output in streams if output.name == name):
-            found.insert(first, new_output("stream", name=name, text="\n".join(map(_visible, text.split("\n")))))
+    found = []
+    for is_stream, group in groupby(outputs, lambda output: output.output_type == "stream"):
+        some = list(group)
+        for name in ("stdout", "stderr") if is_stream else ():
+            if text := "".join(output.text for output in some if output.name == name):
+                found.append(new_output("stream", name=name, text="\n".join(map(_visible, text.split("\n")))))
+        found += [] if is_stream else some
     return found
 
 
 def _visible(line: str) -> str:
-    """Return what carriage returns leave of a line: nothing of a progress bar that was wiped with blanks."""
-    left = line.rstrip("\r").rpartition("\r")[2]
-    return left if "\r" not in line or left.strip() else ""
+    """Return what carriage returns leave of a line, as a front end shows it: each overwrites only as far as it goes."""
+    if "\r" not in line:
+        return line
+    left = ""
+    for written in reversed(line.split("\r")):  # the last lies on top
+        left += written[len(left) :]
+    return left.rstrip(" ")
 
 
 def parts(outputs: list[NotebookNode]) -> list[Part]:
@@ -89,10 +96,15 @@ def parts(outputs: list[NotebookNode]) -> list[Part]:
         elif WIDGET not in output.data:
             boxes = tuple(map(tuple, output.metadata.get(BOXES, ())))
             found += sorted(
-                Part(mime, str(content), boxes if mime == FIGURE else ()) for mime, content in output.data.items()
+                Part(mime, _text(content), boxes if mime == FIGURE else ()) for mime, content in output.data.items()
             )
             found.append(Part("alt text", output.metadata.get(FIGURE, {}).get("alt", "")))
     return [part for part in found if part.content.strip()]
+
+
+def _text(content: object) -> str:
+    """Return what a display holds as a text; of JSON, whatever the order of its keys."""
+    return content if isinstance(content, str) else json.dumps(content, sort_keys=True)
 
 
 def decoded(png: str) -> Image.Image:
