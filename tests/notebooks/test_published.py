@@ -106,8 +106,8 @@ def test_metadata_is_only_what_is_needed(book):
     extra = set(book.metadata) - {"kernelspec", "language_info"}
     assert not extra, f"{book.name} stores {sorted(extra)}; `make accept NOTEBOOK={book.name}` removes them"
     for number, cell in enumerate(book.code, 1):
-        exercise = {"nbgrader", "jupyter"} if "nbgrader" in cell.metadata else set()
-        extra = set(cell.metadata) - {"tags"} - exercise
+        folded = cell.metadata.get("jupyter", {"source_hidden": True}) == {"source_hidden": True}
+        extra = set(cell.metadata) - {"tags", "nbgrader"} - ({"jupyter"} if folded else set())
         assert not extra, mend(book, number, f"metadata {sorted(extra)} (a timing, papermill's, an editor's) stored")
 
 

@@ -61,10 +61,11 @@ def test_a_change_of_the_metadata_alone_is_told(course):
     path = course("a/one", "x = 1")
     accept(path)
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells[0].metadata["scrolled"] = True
+    folded = {"source_hidden": True}
+    notebook.cells[0].metadata |= {"scrolled": True, "jupyter": folded}
     nbformat.write(notebook, path)
     assert "the outputs are the same" in accept(path)
-    assert nbformat.read(path, as_version=4).cells[0].metadata == {"tags": ["parameters"]}
+    assert nbformat.read(path, as_version=4).cells[0].metadata == {"tags": ["parameters"], "jupyter": folded}
 
 
 def test_cells_keep_their_numbers_when_parameters_are_handed_over(course, tmp_path):

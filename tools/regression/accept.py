@@ -41,7 +41,7 @@ def accept(path: Path) -> str:
         "language_info": {"name": "python"},
     }
     for cell in notebook.cells:
-        kept = ("tags", "nbgrader", "jupyter") if "nbgrader" in cell.metadata else ("tags",)
+        kept = ("tags", "nbgrader", "jupyter")  # the last says that a cell is folded
         cell.metadata = {name: cell.metadata[name] for name in kept if name in cell.metadata}
     nbformat.validate(notebook)
     if nbformat.writes(notebook) + "\n" == before:
