@@ -1,18 +1,19 @@
 """What every ascent on the pixels shares: its gradient and the faults of it, its chunks, the ball it stays in."""
 
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from helpers.batches import check_logits, device_of, images_at_once, in_chunks, in_mode
+from helpers.answers import asking
+from helpers.batches import device_of, images_at_once, in_chunks
+from helpers.checks import check_labels, check_model, number, warn
 
 
 def by_chunks(
     model: nn.Module, attack: Callable[..., tuple[Tensor, ...]], images: Tensor, *others: Tensor
 ) -> tuple[Tensor, ...]:
-    """Attack a few images at a time, with the model in eval mode and where it lives; join what came of it.
+    """Attack a few images at a time where the model lives, and join what came of it.
 
     Args:
         model: any classifier.
@@ -31,48 +32,64 @@ def by_chunks(
 
     device = device_of(model, images)
     size = images_at_once(images, device, "attack")
-    with in_mode(model, training=False):
-        parts = in_chunks(with_gradients, images, *others, size=size, device=device)
-    images, *rows = zip(*parts, strict=True)
+    images, *rows = zip(*in_chunks(with_gradients, images, *others, size=size, device=device), strict=True)
     return torch.cat(images), *(torch.cat(row, dim=-1) for row in rows)
 
 
 def climb(
     model: nn.Module,
-    x: Tensor,
+    images: Tensor,
     targets: Tensor,
     *,
     alpha: float,
     steps: int,
-    shown: Callable[[Tensor], Tensor],
-    penalty: Callable[[Tensor], Tensor],
-    project: Callable[[Tensor], Tensor],
-) -> tuple[Tensor, Tensor, Tensor]:
+    begin: Callable[[Tensor], Tensor] = torch.clone,
+    shown: Callable[[Tensor, Tensor, int], Tensor] = lambda x, _image, _step: x,
+    penalty: Callable[[Tensor, Tensor], Tensor | float] = lambda _x, _image: 0,
+    project: Callable[[Tensor], Tensor] = lambda x: x.clamp(0, 1),
+) -> tuple[Tensor, Tensor]:
     """Repeat x <- project(x + alpha * g / std(g)), g = dC/dx, C = logit[target] of shown(x) - penalty(x).
 
+    Args:
+        model: any classifier.
+        images: (N, C, H, W), of two pixels at least.
+        targets: (N,) int64 of at least 0.
+        alpha: size of a step.
+        steps: number of steps, at least 0.
+        begin: takes some of the images, returns where x begins.
+        shown: takes x, its images and the number of the step; returns what the network sees.
+        penalty: takes x and its images; returns (n,), or 0.
+        project: takes x after a step, returns the nearest x that is allowed.
+
     Returns:
-        The last x, the costs C (steps, N) met, and the faults (2, N) of the gradients.
+        The last x, (N, C, H, W), and the costs C before each step, (steps, N).
+
+    Raises:
+        TypeError: as in `fgsm`, and so are ValueError, for images of one pixel as well, and UserWarning.
     """
-    costs = [x.new_empty(0, len(x))]
-    faults = no_faults(x)
-    for _ in range(steps):
-        x = x.detach().requires_grad_()
-        logits = logits_of(model, shown(x))
-        values = logits.gather(1, targets[:, None])[:, 0] - penalty(x)  # (N,)
-        gradient, found = gradient_of(values, logits, x)
-        faults = add_faults(faults, found)
-        costs.append(values.detach()[None])
-        x = project(x.detach() + alpha * _normalise(gradient))
-    return x.detach(), torch.cat(costs), faults if steps else torch.zeros_like(faults)
+    check_model(model)
+    check_labels(targets, len(images))
+    steps = number("steps", steps, whole=True)
+    if images[0].numel() < 2:
+        raise ValueError(f"expected images of two pixels at least, whose gradients deviate, got {tuple(images.shape)}")
+    with asking(model, targets) as ask:
 
+        def attack(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            x, costs, faults = begin(image), [image.new_empty(0, len(image))], no_faults(image)
+            for step in range(steps):
+                x = x.detach().requires_grad_()
+                logits = ask(shown(x, image, step))
+                values = logits.gather(1, target[:, None])[:, 0] - penalty(x, image)  # (n,)
+                gradient, found = gradient_of(values, logits, x)
+                faults = add_faults(faults, found)
+                costs.append(values.detach()[None])
+                x = project(x.detach() + alpha * _normalise(gradient))
+            return x.detach(), torch.cat(costs), faults
 
-def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """Return the model's logits (N, classes); ValueError unless they are that, with a gradient by the pixels."""
-    logits = model(images.clone())  # which the model may change
-    check_logits(logits, len(images))
-    if not logits.requires_grad:
-        raise ValueError("expected logits that depend on the pixels, got some without a gradient")
-    return logits
+        x, costs, faults = by_chunks(model, attack, images, targets.to(images.device))
+    if steps:
+        report(faults)
+    return x, costs
 
 
 def gradient_of(values: Tensor, logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,7 +98,12 @@ def gradient_of(values: Tensor, logits: Tensor, x: Tensor) -> tuple[Tensor, Tens
     Returns:
         The gradient, and (2, N): which images have a logit, a value or a gradient that is not finite (a class may be
         ruled out by a logit of minus infinity), and which a zero gradient.
+
+    Raises:
+        ValueError: the logits do not depend on the images.
     """
+    if not logits.requires_grad:
+        raise ValueError("expected logits that depend on the pixels, got some without a gradient")
     (gradient,) = torch.autograd.grad(values.sum(), x)  # each image's value depends on that image alone
     pixels = gradient.flatten(1)  # (N, pixels)
     finite = (values + pixels.sum(1)).isfinite() & logits.amax(1).isfinite()
@@ -108,32 +130,7 @@ def report(faults: Tensor) -> None:
         said = f"the gradient of {still} of {count} images is zero in every pixel, so that no step could move them"
         if still == count:
             raise ValueError(f"expected a model with gradients, but {said}; that does not make it robust")
-        warnings.warn(f"{said}; that does not make the model robust there", stacklevel=3)
-
-
-def radius_within(eps: float, images: Tensor) -> Tensor:
-    """Return eps in the images' type, or where that has no such number the next below."""
-    radius = images.new_tensor(eps)
-    return radius.nextafter(torch.zeros_like(radius)) if radius.item() > eps else radius
-
-
-def ball_around(images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Return the lowest and the highest image within eps and [0, 1]: never a bit further away, in any dtype."""
-    radius = radius_within(min(eps, 1), images)  # a larger ball holds no more images
-
-    def edge(shift: Tensor) -> Tensor:
-        total = images + shift
-        part = total - images
-        error = (images - (total - part)) + (shift - part)  # of the sum, exactly (Knuth's TwoSum)
-        outside = error * shift.sign() < 0  # it was rounded away from the image
-        return torch.where(outside, total.nextafter(images), total).clamp(0, 1)
-
-    return edge(-radius), edge(radius)
-
-
-def home_of(generator: torch.Generator | None) -> torch.device:
-    """Return where random numbers are drawn: by a processor's generator, unless another is given."""
-    return generator.device if generator is not None else torch.device("cpu")
+        warn(f"{said}; that does not make the model robust there")
 
 
 def _normalise(gradient: Tensor) -> Tensor:

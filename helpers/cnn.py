@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from helpers.checks import flag
 from helpers.data import DATA
 
 
@@ -20,6 +21,7 @@ class DigitCNN(nn.Module):
 
     def __init__(self, batch_norm: bool = False):
         super().__init__()
+        batch_norm = flag("batch_norm", batch_norm)
         self.conv1 = nn.Conv2d(1, 32, kernel_size=3, padding=1)
         self.bn1 = nn.BatchNorm2d(32) if batch_norm else nn.Identity()
         self.relu1 = nn.ReLU()
@@ -63,6 +65,7 @@ def load_cnn(batch_norm: bool = True) -> DigitCNN:
 
     Raises:
         FileNotFoundError: the file is missing.
+        TypeError: `batch_norm` is neither true nor false.
         ValueError: the file is damaged, or holds something other than this network's weights, NaN or infinity among it.
     """
     path = checkpoint(batch_norm)
@@ -89,4 +92,4 @@ def load_cnn(batch_norm: bool = True) -> DigitCNN:
 
 def checkpoint(batch_norm: bool) -> Path:
     """Return the path of the trained network with or without batch norm."""
-    return DATA / ("cnn_batch_norm.pt" if batch_norm else "cnn.pt")
+    return DATA / ("cnn_batch_norm.pt" if flag("batch_norm", batch_norm) else "cnn.pt")

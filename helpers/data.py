@@ -2,11 +2,12 @@
 
 import gzip
 import hashlib
-from numbers import Integral
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from helpers.checks import flag, generator_of, number
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -35,9 +36,7 @@ def load_mnist(train: bool) -> tuple[Tensor, Tensor]:
 
     Source: Y. LeCun and C. Cortes, the MNIST database of handwritten digits (CC BY-SA 3.0).
     """
-    if train not in (True, False):
-        raise TypeError(f"expected train to be True or False, got {train!r}")
-    split = "train" if train else "t10k"
+    split = "train" if flag("train", train) else "t10k"
     images = _read(f"{split}-images-idx3-ubyte.gz", header=16).view(-1, 1, 28, 28)  # (N * 784,) -> (N, 1, 28, 28)
     labels = _read(f"{split}-labels-idx1-ubyte.gz", header=8)  # (N,)
     return images.to(torch.get_default_dtype()).div_(255), labels.long()
@@ -60,17 +59,16 @@ def split(
         Two pairs, each in the order in which the images came.
 
     Raises:
-        TypeError: no tensors.
+        TypeError: no tensors, or no numbers.
         ValueError: images and labels differ in number, or so many cannot be drawn.
     """
     if not (torch.is_tensor(images) and torch.is_tensor(labels)):
         raise TypeError(f"expected two tensors, got {type(images).__name__} and {type(labels).__name__}")
     if len(images) != len(labels):
         raise ValueError(f"expected as many labels as images, got {len(labels)} and {len(images)}")
-    if not isinstance(validation, Integral) or not 1 <= validation < len(images):
-        raise ValueError(f"expected validation to be 1 to {len(images) - 1} of {len(images)} images, got {validation}")
+    validation = number("validation", validation, whole=True, least=1, most=len(images) - 1)
     drawn = torch.zeros(len(images), dtype=torch.bool)
-    drawn[torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:validation]] = True
+    drawn[torch.randperm(len(images), generator=generator_of(seed))[:validation]] = True
     return (images[~drawn], labels[~drawn]), (images[drawn], labels[drawn])
 
 

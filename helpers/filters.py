@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from helpers.batches import number
+from helpers.checks import number
 from helpers.show import SIGNED, image_grid
 
 
@@ -42,9 +42,12 @@ def show_filters(layer: nn.Conv2d, *, channel: int = 0, columns: int = 8, zoom: 
         The figure: one image a filter, numbered from 0, and the colour bar.
 
     Raises:
-        TypeError: as in `filters`, and so ValueError.
+        TypeError: as in `filters`.
+        ValueError: as in `filters`, or weights that are not finite.
     """
     weights = filters(layer, channel=channel)
+    if not layer.weight.isfinite().all():
+        raise ValueError("expected finite weights, got NaN or infinity")
     limit = layer.weight.detach().abs().max().item() or 1.0  # all weights 0: any scale will do
     return image_grid(
         weights,

@@ -7,8 +7,10 @@ depend on the others.
 import torch
 from torch import Tensor, nn
 
-from helpers.ascent import by_chunks, climb, home_of, radius_within, report
-from helpers.batches import check_images, check_labels, classes_of, dtype_of, number
+from helpers.ascent import climb
+from helpers.ball import radius_within
+from helpers.batches import dtype_of
+from helpers.checks import check_images, check_labels, home_of, number
 
 SIZE = (1, 28, 28)
 
@@ -32,8 +34,8 @@ def fooling_images(
         targets: (N,) int64 in 0..classes - 1, the class each image is to be taken for.
         alpha: size of a step: a pixel moves alpha times its gradient in standard deviations; at least 0.
         steps: number of steps, at least 0.
-        start: (N, C, H, W) in [0, 1]; by default, for a model of digits and of its type, Gaussian noise (deviation 0.1)
-            around mid grey, 128 / 255, (N, 1, 28, 28).
+        start: (N, C, H, W) in [0, 1], two pixels at least; by default, for a model of digits and of its type, Gaussian
+            noise (deviation 0.1) around mid grey, 128 / 255, (N, 1, 28, 28).
         generator: of the default start and of the jitter; by default the processor's, wherever the targets are.
         jitter: in each step, show the network all images moved by one random offset of up to this many pixels.
         blur: after each step, blur with a Gaussian of this standard deviation in pixels, at most 9; 0 does not.
@@ -44,52 +46,44 @@ def fooling_images(
         costs: (steps, N), C before each step, the penalty included.
 
     Raises:
-        TypeError: as in `fgsm`.
-        ValueError: one of the arguments is not as above, or as in `fgsm`.
-
-    Warns:
-        UserWarning: as in `fgsm`.
+        TypeError: as in `fgsm`, and so are ValueError and UserWarning.
 
     Source: part B of the assignment; K. Simonyan et al., Deep Inside Convolutional Networks (2014);
         the regularisers: A. Mahendran and A. Vedaldi (2015), C. Olah et al., Feature Visualization (2017).
     """
     check_labels(targets, len(targets) if torch.is_tensor(targets) and targets.ndim else 1)
     steps, jitter = number("steps", steps, whole=True), number("jitter", jitter, whole=True)
-    blur = number("blur", blur, most=9)
-    if start is None:
-        noise = torch.randn((len(targets), *SIZE), generator=generator, device=home_of(generator))
-        start = (128 / 255 + 0.1 * noise.to(targets.device, dtype_of(model))).clamp(0, 1)
+    blur, home = number("blur", blur, most=9), home_of(generator)
+    dtype = dtype_of(model)
+    digits = start is None
+    if digits:
+        noise = torch.randn((len(targets), *SIZE), generator=generator, device=home)
+        start = (128 / 255 + 0.1 * noise.to(targets.device, dtype)).clamp(0, 1)
     check_images(start)
-    alpha = number("alpha", alpha, most=torch.finfo(start.dtype).max)
-    total_variation = number("total_variation", total_variation, most=torch.finfo(start.dtype).max)
-    check_labels(targets, len(start), classes_of(model, start))
-
-    moves = [[0, 0]] * steps
+    alpha, weight = _finite("alpha", alpha, start), _finite("total_variation", total_variation, start)
     if jitter:  # one offset a step, drawn before anything is batched
-        moves = torch.randint(-jitter, jitter + 1, (steps, 2), generator=generator, device=home_of(generator)).tolist()
-    if blur:
+        moves = torch.randint(-jitter, jitter + 1, (steps, 2), generator=generator, device=home).tolist()
+    # A kernel of three deviations to either side, or of as many pixels as there are to be mirrored: (width, height).
+    kernel = [2 * min(round(3 * blur), side - 1) + 1 for side in (start.shape[3], start.shape[2])]
+    blurs = max(kernel) > 1
+    if blurs:
         from torchvision.transforms.functional import gaussian_blur  # here, since torchvision takes two seconds to load
 
-    def project(x: Tensor) -> Tensor:
-        smooth = gaussian_blur(x, 2 * round(3 * blur) + 1, blur) if blur else x
-        return smooth.clamp(0, 1)
-
-    def attack(begin: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        offsets = iter(moves)
+    try:
         return climb(
             model,
-            begin,
-            target,
+            start,
+            targets,
             alpha=alpha,
             steps=steps,
-            shown=lambda x: x.roll(next(offsets), dims=(2, 3)) if jitter else x,
-            penalty=lambda x: total_variation * _total_variation(x) if total_variation else 0,
-            project=project,
+            shown=lambda x, _, step: x.roll(moves[step], dims=(2, 3)) if jitter else x,
+            penalty=lambda x, _: weight * _total_variation(x) if weight else 0,
+            project=lambda x: (gaussian_blur(x, kernel, blur) if blurs else x).clamp(0, 1),
         )
-
-    images, costs, faults = by_chunks(model, attack, start, targets.to(start.device))
-    report(faults)
-    return images, costs
+    except ValueError as error:
+        if digits:
+            error.add_note(f"No start was given, so that it was noise of the size of digits, {tuple(start.shape)}.")
+        raise
 
 
 def targeted_images(
@@ -99,7 +93,7 @@ def targeted_images(
 
     Args:
         model: as in `fgsm`.
-        images: as in `fgsm`; where the ascent begins, and what it is to stay alike to.
+        images: as in `fgsm`, of two pixels at least; where the ascent begins, and what it is to stay alike to.
         targets: (N,) int64 in 0..classes - 1, the class each image is to be taken for.
         beta: weight of the mean squared error over pixels in [0, 1], at least 0; 1e-4 over pixels in 0..255 is 6.5.
         alpha: size of a step, as in `fooling_images`.
@@ -110,32 +104,17 @@ def targeted_images(
         costs: (steps, N), C before each step.
 
     Raises:
-        TypeError: as in `fgsm`.
-        ValueError: one of the arguments is not as above, or as in `fgsm`.
-
-    Warns:
-        UserWarning: as in `fgsm`.
+        TypeError: as in `fgsm`, and so are ValueError and UserWarning.
 
     Source: part B of the assignment.
     """
-    alpha, steps = _checked(model, images, targets, alpha, steps)
-    beta = number("beta", beta, most=torch.finfo(images.dtype).max)
+    check_images(images)
+    alpha, beta = _finite("alpha", alpha, images), _finite("beta", beta, images)
 
-    def attack(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return climb(
-            model,
-            image,
-            target,
-            alpha=alpha,
-            steps=steps,
-            shown=lambda x: x,
-            penalty=lambda x: beta * (x - image).square().mean((1, 2, 3)),
-            project=lambda x: x.clamp(0, 1),
-        )
+    def penalty(x: Tensor, image: Tensor) -> Tensor:
+        return beta * (x - image).square().mean((1, 2, 3))
 
-    found, costs, faults = by_chunks(model, attack, images, targets.to(images.device))
-    report(faults)
-    return found, costs
+    return climb(model, images, targets, alpha=alpha, steps=steps, penalty=penalty)
 
 
 def adversarial_noise(
@@ -145,7 +124,7 @@ def adversarial_noise(
 
     Args:
         model: as in `fgsm`.
-        images: as in `fgsm`.
+        images: as in `fgsm`, of two pixels at least.
         targets: (N,) int64 in 0..classes - 1, the class each image is to be taken for.
         alpha: size of a step, as in `fooling_images`.
         steps: number of steps, at least 0.
@@ -155,41 +134,32 @@ def adversarial_noise(
         (N, C, H, W), signed. images + noise is what the network was shown; it may leave [0, 1].
 
     Raises:
-        TypeError: as in `fgsm`.
-        ValueError: one of the arguments is not as above, or as in `fgsm`.
-
-    Warns:
-        UserWarning: as in `fgsm`.
+        TypeError: as in `fgsm`, and so are ValueError and UserWarning.
 
     Source: part B of the assignment.
     """
-    alpha, steps = _checked(model, images, targets, alpha, steps)
+    check_images(images)
+    alpha = _finite("alpha", alpha, images)
     bound = radius_within(float("inf") if eps is None else number("eps", eps), images).item()
-
-    def attack(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return climb(
-            model,
-            torch.zeros_like(image),
-            target,
-            alpha=alpha,
-            steps=steps,
-            shown=lambda noise: image + noise,
-            penalty=lambda _: 0,
-            project=lambda noise: noise.clamp(-bound, bound),
-        )
-
-    noise, _, faults = by_chunks(model, attack, images, targets.to(images.device))
-    report(faults)
+    noise, _ = climb(
+        model,
+        images,
+        targets,
+        alpha=alpha,
+        steps=steps,
+        begin=torch.zeros_like,
+        shown=lambda noise, image, _: image + noise,
+        project=lambda noise: noise.clamp(-bound, bound),
+    )
     return noise
 
 
-def _checked(model: nn.Module, images: Tensor, targets: Tensor, alpha: float, steps: int) -> tuple[float, int]:
-    """Return alpha and steps; TypeError or ValueError unless all is as the docstrings say."""
-    check_images(images)
-    check_labels(targets, len(images), classes_of(model, images))
-    return number("alpha", alpha, most=torch.finfo(images.dtype).max), number("steps", steps, whole=True)
+def _finite(name: str, value: float, images: Tensor) -> float:
+    """Return the number, which the type of the images must be able to hold."""
+    return number(name, value, most=torch.finfo(images.dtype).max)
 
 
-def _total_variation(images: Tensor) -> Tensor:
+def _total_variation(images: Tensor) -> Tensor | float:
     """Return the mean absolute difference between neighbouring pixels, (N,)."""
-    return images.diff(dim=2).abs().mean((1, 2, 3)) + images.diff(dim=3).abs().mean((1, 2, 3))
+    steps = images.diff(dim=2), images.diff(dim=3)  # one of them is empty where an image has one row or one column
+    return sum(step.abs().mean((1, 2, 3)) for step in steps if step.numel())

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Integral
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from helpers.options import as_limits, as_pictures, as_texts, one_each
+from helpers.checks import number
+from helpers.options import as_limits, as_pictures, as_texts, check_scale, one_each
 from helpers.style import IMAGE, PLAIN, STYLE
 
 GAP = 6  # screen pixels between two images
@@ -46,8 +46,8 @@ def image_grid(
         limits: the values drawn in the map's first and last colour, the same for all images, or N pairs. A colour
             image has black and its brightest there.
         cmap: `IMAGE` for pixels, `SIGNED` for data around 0 (with limits (-a, a)), `AMOUNT` for probabilities;
-            the same for all images, or N of them. A colour image needs none.
-        zoom: screen pixels for a pixel; whole, unless pixels were repeated to make up for a fraction.
+            the same for all images, or N of them; None is `IMAGE`. A colour image needs none.
+        zoom: screen pixels for a pixel, .01 to 1000; whole, unless pixels were repeated to make up for a fraction.
         colorbar: what the scale of the last image measures; None draws no colour bar.
 
     Returns:
@@ -55,19 +55,23 @@ def image_grid(
         image lies there, its `get_extent()` tells. Second axes are the colour bar, if there is one.
 
     Raises:
-        TypeError: no images, or one text where there are to be many.
-        ValueError: a wrong shape or number, texts that do not match the images, a colour map that there is not.
+        TypeError: no images, no number, or one text where there are to be many.
+        ValueError: a wrong shape or number, texts that do not match the images, a colour map that there is not, images
+            in 0..255 on the scale 0..1.
     """
     pictures = as_pictures(images)
     count, (height, width) = len(pictures), pictures[0].shape[:2]
-    if not isinstance(columns, Integral) or columns < 1 or not zoom > 0:
-        raise ValueError(f"expected at least 1 column and a zoom above 0, got {columns!r} and {zoom!r}")
-    columns = min(columns, count)
+    columns = min(number("columns", columns, whole=True, least=1), count)
+    zoom = number("zoom", zoom, least=0.01, most=1000)
     lines = -(-count // columns)
     titles, rows = as_texts(titles, count, "titles"), as_texts(rows, lines, "rows")
     heads = as_texts(heads, columns, "heads")
     colors, frames = one_each(title_colors, count, "title_colors"), one_each(frames, count, "frames")
-    scales, cmaps = as_limits(limits, count), [plt.get_cmap(name) for name in one_each(cmap, count, "colour maps")]
+    scales, cmaps = (
+        as_limits(limits, count),
+        [plt.get_cmap(IMAGE if name is None else name) for name in one_each(cmap, count, "colour maps")],
+    )
+    check_scale(pictures, scales)
 
     tall, wide = height * zoom, width * zoom  # of one image, in screen pixels
     parts = [titles[start : start + columns] for start in range(0, count, columns)]

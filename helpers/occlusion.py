@@ -7,16 +7,9 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from helpers.batches import (
-    check_images,
-    check_labels,
-    classes_of,
-    device_of,
-    images_at_once,
-    in_chunks,
-    in_mode,
-    number,
-)
+from helpers.answers import asking
+from helpers.batches import device_of, images_at_once, in_chunks
+from helpers.checks import check_images, check_labels, check_range, number
 from helpers.show import AMOUNT, IMAGE, image_grid
 
 
@@ -41,15 +34,18 @@ def occlusion_map(
         TypeError: images or labels are no tensors, the model is no module, or a number is none.
         ValueError: one of the arguments, or what the model returns, is not as above.
 
+    Warns:
+        UserWarning: the model ends in softmax.
+
     Source: M. Zeiler and R. Fergus, Visualizing and Understanding Convolutional Networks (2014).
     """
     check_images(images)
-    check_labels(labels, len(images), classes_of(model, images))
+    check_labels(labels, len(images))
 
     def probability_of_label(probs: Tensor, image: Tensor) -> Tensor:
         return probs.gather(1, labels.to(image.device)[image, None])[:, 0]  # (chunk, classes) -> (chunk,)
 
-    return _at_every_position(model, images, patch, stride, baseline, probability_of_label)
+    return _at_every_position(model, images, labels, patch, stride, baseline, probability_of_label)
 
 
 def occlusion_winner(
@@ -60,13 +56,13 @@ def occlusion_winner(
     Arguments and errors are those of `occlusion_map`.
     """
     check_images(images)
-    classes_of(model, images)
-    return _at_every_position(model, images, patch, stride, baseline, lambda probs, _: probs.argmax(1))
+    return _at_every_position(model, images, None, patch, stride, baseline, lambda probs, _: probs.argmax(1))
 
 
 def _at_every_position(
     model: nn.Module,
     images: Tensor,
+    labels: Tensor | None,
     patch: int,
     stride: int,
     baseline: float,
@@ -83,18 +79,19 @@ def _at_every_position(
     grey = whole.new_tensor(number("baseline", baseline, most=1))
     rows, columns = (_covered(side, patch, stride).to(device) for side in images.shape[2:])  # (H', H) and (W', W)
 
-    @torch.no_grad()
-    def measured(pair: Tensor) -> Tensor:
-        image, position = pair // (len(rows) * len(columns)), pair % (len(rows) * len(columns))  # (chunk,) each
-        row, column = position // len(columns), position % len(columns)
-        mask = rows[row, None, :, None] & columns[column, None, None, :]  # (chunk, 1, H, W)
-        occluded = torch.where(mask, grey, whole[image])  # (chunk, C, H, W), a copy that the model may change
-        return measure(model(occluded).softmax(1, dtype=images.dtype), image)  # also under autocast
-
     # Every image with every position.
     pairs = torch.arange(len(images) * len(rows) * len(columns), device=images.device)
     size = images_at_once(images, device, "occlusion")
-    with in_mode(model, training=False):
+    with asking(model, labels) as ask:
+
+        @torch.no_grad()
+        def measured(pair: Tensor) -> Tensor:
+            image, position = pair // (len(rows) * len(columns)), pair % (len(rows) * len(columns))  # (chunk,) each
+            row, column = position // len(columns), position % len(columns)
+            mask = rows[row, None, :, None] & columns[column, None, None, :]  # (chunk, 1, H, W)
+            occluded = torch.where(mask, grey, whole[image])  # (chunk, C, H, W)
+            return measure(ask(occluded).softmax(1, dtype=images.dtype), image)  # also under autocast
+
         values = torch.cat(in_chunks(measured, pairs, size=size, device=device))
     return values.view(len(images), len(rows), len(columns))
 
@@ -114,14 +111,14 @@ def show_occlusion(images: Tensor, maps: Tensor, labels: Tensor, *, patch: int, 
         maps: (N, H', W') probabilities in [0, 1], from `occlusion_map`.
         labels: (N,) int64, the class that was mapped.
         patch: the patch of the maps; each value is drawn where the patch's centre was.
-        stride: the stride of the maps.
+        stride: the stride of the maps; where another one makes as many positions, no map can tell.
 
     Returns:
         The figure: pairs of image and map, five a row at most, and one colour bar.
 
     Raises:
         TypeError: images, maps or labels are no tensors.
-        ValueError: a wrong shape, such as that of maps of another patch or stride.
+        ValueError: a wrong shape, such as that of maps of another patch or stride, or maps that are no probabilities.
     """
     check_images(images)
     check_labels(labels, len(images))
@@ -132,6 +129,9 @@ def show_occlusion(images: Tensor, maps: Tensor, labels: Tensor, *, patch: int, 
     expected = (len(images), *((side - patch) // stride + 1 for side in images.shape[2:]))
     if maps.shape != expected:
         raise ValueError(f"expected maps of shape {expected} for {patch=} and {stride=}, got {tuple(maps.shape)}")
+    if not maps.is_floating_point():
+        raise ValueError(f"expected maps of a floating-point type, got {maps.dtype}")
+    check_range("maps", maps)
     # Every pixel as two by two, since the middle of a patch may lie between two pixels.
     pixels = images.repeat_interleave(2, 2).repeat_interleave(2, 3)  # (N, C, 2 * H, 2 * W)
     values = maps.repeat_interleave(2 * stride, 1).repeat_interleave(2 * stride, 2)  # (N, 2 * stride * H', ...)

@@ -17,7 +17,7 @@ def as_pictures(images: Tensor | np.ndarray | Sequence[Tensor | np.ndarray]) -> 
             type of number, on any device, with gradients or without.
 
     Raises:
-        TypeError: neither a tensor nor an array nor a list.
+        TypeError: neither a tensor nor an array nor a list, or not of numbers.
         ValueError: another shape, or no image at all.
     """
     if not isinstance(images, Tensor | np.ndarray | list | tuple):
@@ -27,6 +27,8 @@ def as_pictures(images: Tensor | np.ndarray | Sequence[Tensor | np.ndarray]) -> 
     if not fits or len({array.shape[-2:] for array in arrays}) != 1 or not all(array.size for array in arrays):
         came = tuple(images.shape) if hasattr(images, "shape") else [array.shape for array in arrays]
         raise ValueError(f"expected images of shape (N, H, W), (N, 1, H, W) or (N, 3, H, W), got {came}")
+    if any(array.dtype.kind not in "biuf" for array in arrays):
+        raise TypeError(f"expected images of real numbers, got {', '.join({f'{array.dtype}' for array in arrays})}")
     flat = [array[0] if array.ndim == 3 and len(array) == 1 else array for array in arrays]
     return [array if array.ndim == 2 else np.moveaxis(array, 0, 2) for array in flat]  # (3, H, W) -> (H, W, 3)
 
@@ -41,13 +43,28 @@ def _array(values: Tensor | np.ndarray | float) -> np.ndarray:
 
 def as_limits(limits: Sequence[float] | Sequence[Sequence[float]], count: int) -> list[tuple[float, float]]:
     """Return the lowest and the highest value drawn of each image, from one pair for all or a pair for each."""
-    many = isinstance(limits[0], tuple | list) or getattr(limits[0], "ndim", 0) > 0
-    pairs = limits if many else [limits] * count
-    pairs = [tuple(float(_array(number)) for number in pair) for pair in one_each(pairs, count, "limits")]
-    for pair in pairs:
-        if len(pair) != 2 or not -math.inf < pair[0] <= pair[1] < math.inf:  # NaN fails too
-            raise ValueError(f"expected limits (low, high), two numbers in order, got {pair}")
+    wrong = f"expected limits (low, high), two numbers in order, or {count} such pairs, got {limits!r}"
+    if not _is_list(limits):
+        raise TypeError(wrong)
+    if len(limits) == 0:
+        raise ValueError(wrong)
+    pairs = one_each(limits, count, "limits") if _is_list(limits[0]) else [limits] * count
+    if not all(_is_list(pair) and len(pair) == 2 for pair in pairs):
+        raise ValueError(wrong)
+    try:
+        pairs = [tuple(float(_array(end)) for end in pair) for pair in pairs]
+    except (TypeError, ValueError):  # no numbers
+        raise TypeError(wrong) from None
+    if not all(-math.inf < low <= high < math.inf for low, high in pairs):  # NaN fails too
+        raise ValueError(wrong)
     return pairs
+
+
+def check_scale(pictures: list[np.ndarray], scales: list[tuple[float, float]]) -> None:
+    """Raise ValueError for images in 0..255 that would be drawn on the scale 0..1, all white."""
+    for picture, scale in zip(pictures, scales, strict=True):
+        if scale == (0, 1) and picture.dtype.kind in "iu" and picture.max() > 1:
+            raise ValueError(f"expected whole numbers of at most 1, got {picture.max()}: use limits=(0, 255) for bytes")
 
 
 def as_texts(values: Sequence | None, count: int, name: str) -> list[str]:
@@ -63,6 +80,13 @@ def one_each(values: str | Colormap | Sequence | None, count: int, name: str) ->
     """Return one entry for each of `count` places; a text, a colour map or None stands for all of them."""
     if values is None or isinstance(values, str | Colormap):
         return [values] * count
+    if not _is_list(values):
+        raise TypeError(f"expected {count} {name} in a list, got {values!r}")
     if len(values) != count:
         raise ValueError(f"expected {count} {name}, got {len(values)}")
     return list(values)
+
+
+def _is_list(values: Sequence | None) -> bool:
+    """Return whether the values have an order and a length: a list, a range, a tensor of several numbers."""
+    return not isinstance(values, str) and (getattr(values, "ndim", 0) > 0 or isinstance(values, Sequence))

@@ -1,22 +1,24 @@
-"""What all figures share, for notebooks to import: one style, image grids, alt text, and sliders."""
+"""What figures share, for notebooks to import: one style, image grids, attacked images, alt text, and sliders."""
 
-import os
-import sys
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 
 import matplotlib.pyplot as plt
+import torch
 from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
+from torch import Tensor
 
+from helpers.checks import check_images, check_range, number
 from helpers.grid import image_grid
+from helpers.reader import somebody_reads
 from helpers.style import AMOUNT, BLUE, GREEN, GREY, IMAGE, ORANGE, PINK, PLAIN, RED, SIGNED, SKY, STYLE, subplots
 
 __all__ = ["AMOUNT", "BLUE", "GREEN", "GREY", "IMAGE", "ORANGE", "PINK", "RED", "SIGNED", "SKY", "STYLE"]
-__all__ += ["image_grid", "show_figure", "sliders", "subplots"]
+__all__ += ["image_grid", "show_adversarial", "show_figure", "sliders", "subplots"]
 
 
 def show_figure(figure: Figure, alt: str) -> None:
@@ -78,8 +80,7 @@ def sliders(draw: Callable[..., Figure], alt: str, **ranges: tuple[float, float,
     Raises:
         ImportError: there is a reader but no ipywidgets.
     """
-    # A front end's server names its session; Colab and VS Code are known by their own marks.
-    if not ("JPY_SESSION_NAME" in os.environ or "google.colab" in sys.modules or "VSCODE_PID" in os.environ):
+    if not somebody_reads():
         return
     from ipywidgets import FloatSlider, IntSlider, interact
 
@@ -88,3 +89,53 @@ def sliders(draw: Callable[..., Figure], alt: str, **ranges: tuple[float, float,
         kind = IntSlider if all(isinstance(number, int) for number in ranges[name]) else FloatSlider
         controls[name] = kind(value=first, min=low, max=high, step=step, continuous_update=False)
     interact(lambda **values: show_figure(draw(**values), alt), **controls)
+
+
+def show_adversarial(
+    images: Tensor,
+    changed: Tensor,
+    probs: Tensor,
+    *,
+    heads: Sequence[str] | None = None,
+    limit: float = 1.0,
+    zoom: int = 3,
+) -> Figure:
+    """Draw images, what was added to them, and the results with the class and the probability the network gives.
+
+    Args:
+        images: (N, 1, H, W) or, in colour, (N, 3, H, W) in [0, 1].
+        changed: of the same shape, the adversarial images; drawn on the scale 0..1.
+        probs: (N, classes) probabilities of `changed`.
+        heads: N texts, one over each column.
+        limit: the change drawn in full red, above 0; its negative is full blue.
+        zoom: screen pixels for a pixel.
+
+    Returns:
+        The figure: three rows, N columns.
+
+    Raises:
+        TypeError: no tensors, or no number.
+        ValueError: the shapes differ, or images or probabilities are not in [0, 1].
+    """
+    if not all(torch.is_tensor(part) for part in (images, changed, probs)):
+        came = ", ".join(type(part).__name__ for part in (images, changed, probs))
+        raise TypeError(f"expected images, changed and probs as tensors, got {came}")
+    check_images(images)
+    if images.shape != changed.shape or probs.ndim != 2 or len(probs) != len(images) or probs.shape[1] == 0:
+        came = ", ".join(f"{tuple(part.shape)}" for part in (images, changed, probs))
+        raise ValueError(f"expected images and changed of equal shapes and probs of shape (N, classes), got {came}")
+    check_range("probs", probs)
+    images, changed = images.detach().cpu(), changed.detach().cpu()
+    limit, count = number("limit", limit), len(images)
+    sure, classes = probs.max(1)
+    verdicts = [f"{c}: {p:.1%}" for c, p in zip(classes.tolist(), sure.tolist(), strict=True)]
+    return image_grid(
+        torch.cat([images, changed - images, changed]),
+        columns=count,
+        heads=heads,
+        rows=["image", "change", "sum"],
+        titles=[""] * 2 * count + verdicts,
+        limits=[(0, 1)] * count + [(-limit, limit)] * count + [(0, 1)] * count,
+        cmap=[IMAGE] * count + [SIGNED] * count + [IMAGE] * count,
+        zoom=zoom,
+    )

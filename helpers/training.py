@@ -1,27 +1,16 @@
 """The training loop, what it recorded, and what a trained network predicts."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from IPython import get_ipython
-from IPython.display import clear_output
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from helpers.batches import (
-    check_images,
-    check_labels,
-    classes_of,
-    device_of,
-    images_at_once,
-    in_chunks,
-    in_mode,
-    number,
-)
+from helpers.answers import ask_many, asking, logits
+from helpers.batches import device_of, in_mode
+from helpers.checks import check_images, check_labels, check_model, generator_of, number
+from helpers.reader import progress_bar
 
 
 class History(NamedTuple):
@@ -52,6 +41,7 @@ def train(
 
     Args:
         model: takes images (N, C, H, W), returns logits (N, classes); left in the mode it came in, and where it is.
+            Weights that are frozen stay as they are.
         images: (N, C, H, W) float in [0, 1]; all of them are copied to the model's device at the start.
         labels: (N,) int64 in 0..classes - 1.
         epochs: passes over the images, at least 1.
@@ -64,19 +54,22 @@ def train(
 
     Raises:
         TypeError: what should be a tensor, a number or a model is none; nothing was trained.
-        ValueError: images, labels or one of the numbers are not as above, or no logits came; nothing was trained.
+        ValueError: images, labels, logits or one of the numbers are not as above, or no weight can learn; nothing was
+            trained. Or, at the end of an epoch, a loss was NaN or infinite.
 
     Warns:
-        UserWarning: the model ends in softmax, which the loss takes once more.
+        UserWarning: the model ends in softmax, in train or in eval mode; the loss takes it once more.
 
     Source: D. P. Kingma and J. Ba, Adam (2015); L. N. Smith and N. Topin, Super-Convergence (2018);
         label smoothing: C. Szegedy et al. (2016).
     """
+    check_model(model)
     if validation is not None and not (isinstance(validation, tuple | list) and len(validation) == 2):
         raise ValueError(f"expected validation to be images and labels or None, got {validation!r}")
-    for part, part_labels in [(images, labels), validation or (images, labels)]:
+    held_images, held_labels = validation or (images, labels)
+    for part, part_labels in [(images, labels), (held_images, held_labels)]:
         check_images(part)
-        check_labels(part_labels, len(part), classes_of(model, part))
+        check_labels(part_labels, len(part))
     epochs = number("epochs", epochs, whole=True, least=1)
     batch_size = number("batch_size", batch_size, whole=True, least=1)
     evaluations = number("evaluations", evaluations, whole=True, least=1)
@@ -84,38 +77,53 @@ def train(
     label_smoothing = number("label_smoothing", label_smoothing, most=1)
     if label_smoothing == 1:
         raise ValueError(f"expected label_smoothing to be below 1, got {label_smoothing!r}")
-    if not all(weight.requires_grad for weight in model.parameters()):
-        raise ValueError("expected a model that can learn, got frozen weights (model.requires_grad_() frees them)")
+    generator = generator_of(seed)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    if not weights:
+        raise ValueError("expected weights that can learn, got none (model.requires_grad_() frees frozen ones)")
 
     steps = -(-len(images) // batch_size)  # an epoch; the last batch may be smaller
     measured = {epochs * steps * k // (epochs * evaluations) for k in range(1, epochs * evaluations + 1)}
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=max_lr, fused=True)  # fused: one pass over the weights a step
+    optimizer = torch.optim.Adam(weights, lr=max_lr, fused=True)  # fused: one pass over the weights a step
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(epochs * steps))
     device = device_of(model, images)
-    images, labels = images.detach().to(device), labels.to(device)
     losses, history = [], History([], [], [], [])
-    with in_mode(model, training=True), progress_bar(epochs * steps, "training") as bar:
-        for _ in range(epochs):
-            order = torch.randperm(len(images), generator=generator).to(device)
-            for batch in order.split(batch_size):  # (batch_size,)
-                loss = F.cross_entropy(model(images[batch]), labels[batch], label_smoothing=label_smoothing)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                losses.append(loss.detach())  # left where it is: a GPU does not wait for it
-                bar.update()
-                if validation and len(losses) in measured:
-                    held_images, held_labels = validation
-                    answers = logits(model, held_images)
-                    held_labels = held_labels.to(answers.device)
-                    history.val_step.append(len(losses))
-                    history.val_loss.append(F.cross_entropy(answers, held_labels).item())
-                    history.val_accuracy.append((answers.argmax(1) == held_labels).float().mean().item())
-                    bar.set_postfix_str(f"validation accuracy {history.val_accuracy[-1]:.2%}")
+    with torch.inference_mode(False), torch.enable_grad(), asking(model, labels, training=True) as ask:
+        with in_mode(model, training=False), torch.no_grad():  # what the model refuses, it refuses before it learns
+            check_labels(held_labels, len(held_labels), classes=ask(held_images[:2].to(device)).shape[1])
+        images, labels = images.detach().to(device), labels.to(device)
+        with progress_bar(epochs * steps, "training") as bar:
+            for _ in range(epochs):
+                order = torch.randperm(len(images), generator=generator).to(device)
+                for batch in order.split(batch_size):  # (batch_size,)
+                    loss = F.cross_entropy(ask(images[batch]), labels[batch], label_smoothing=label_smoothing)
+                    if not loss.requires_grad:
+                        raise ValueError("expected logits that depend on the weights, got some without a gradient")
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+                    losses.append(loss.detach())  # left where it is: a GPU does not wait for it
+                    bar.update()
+                    if validation and len(losses) in measured:
+                        with in_mode(model, training=False):
+                            answers = ask_many(ask, held_images, device)
+                        right = held_labels.to(answers.device)
+                        history.val_step.append(len(losses))
+                        history.val_loss.append(F.cross_entropy(answers, right).item())
+                        history.val_accuracy.append((answers.argmax(1) == right).float().mean().item())
+                        bar.set_postfix_str(f"validation accuracy {history.val_accuracy[-1]:.2%}")
+                _check_losses(losses)
     history.train_loss.extend(torch.stack(losses).tolist())
     return history
+
+
+def _check_losses(losses: list[Tensor]) -> None:
+    """Raise ValueError if a training loss is NaN or infinite."""
+    broken = (~torch.stack(losses).isfinite()).nonzero()
+    if len(broken):
+        step, value = broken[0].item() + 1, losses[broken[0]].item()
+        raise ValueError(f"expected finite losses, got {value} in step {step} of the training: lower max_lr")
 
 
 def one_cycle(steps: int) -> Callable[[int], float]:
@@ -145,8 +153,6 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
     Warns:
         UserWarning: the model ends in softmax, so that the probabilities are flat.
     """
-    check_images(images)
-    classes_of(model, images)
     return logits(model, images).softmax(1, dtype=images.dtype)  # also under autocast
 
 
@@ -163,31 +169,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
         ValueError: images, labels or logits are not as above.
     """
     check_images(images)
-    check_labels(labels, len(images))
+    check_labels(labels, len(images))  # before the work
     probs = predict(model, images)
     check_labels(labels, len(images), classes=probs.shape[1])
     return (probs.argmax(1) == labels.to(probs.device)).float().mean().item()
-
-
-def logits(model: nn.Module, images: Tensor) -> Tensor:
-    """Return what `predict` turns into probabilities, (N, classes): in eval mode, without gradients, by chunks."""
-
-    @torch.no_grad()
-    def of_some(batch: Tensor) -> Tensor:
-        return model(batch.clone())  # which the model may change
-
-    device = device_of(model, images)
-    with in_mode(model, training=False):
-        return torch.cat(in_chunks(of_some, images, size=images_at_once(images, device, "prediction"), device=device))
-
-
-@contextmanager
-def progress_bar(total: int, label: str) -> Iterator[tqdm]:
-    """Show a progress bar that leaves nothing behind: in a notebook the cell's output is cleared after it."""
-    in_notebook = hasattr(get_ipython(), "kernel")
-    try:
-        with tqdm(total=total, desc=label, leave=False, file=sys.stdout if in_notebook else sys.stderr) as bar:
-            yield bar
-    finally:
-        if in_notebook:
-            clear_output()

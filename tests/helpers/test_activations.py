@@ -51,7 +51,7 @@ def test_hooks_are_gone_also_after_an_exception():
             raise RuntimeError("boom")
 
     model = Breaks()
-    with pytest.raises(RuntimeError, match="boom"):
+    with pytest.raises(ValueError, match="boom"):
         record(model, some_images(1), ["conv1"])
     assert hooks(model) == 0
     other = untrained()
@@ -173,6 +173,72 @@ def test_activations_are_drawn_on_one_scale():
         show_activations(torch.zeros(1, 2, 3, 4))
     with pytest.raises(TypeError, match="activation as a tensor, got dict"):
         show_activations({"relu1": signed})
+
+
+def test_activations_of_any_type_are_drawn_and_those_that_are_none_are_told():
+    (image,) = show_activations(torch.tensor([[[True, False]]])).axes[0].images
+    assert image.get_array().tolist() == [[1, 0]]
+    (image,) = show_activations(torch.tensor([[[-128, 3]]], dtype=torch.int8)).axes[0].images
+    assert image.get_clim() == (-128, 128)
+    for shape in [(0, 2, 2), (1, 0, 2)]:
+        with pytest.raises(ValueError, match=rf"\(channels, height, width\), got \({shape[0]}, {shape[1]}, 2\)"):
+            show_activations(torch.zeros(shape))
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="finite activations, got NaN or infinity"):
+            show_activations(torch.tensor([[[value, 1.0]]]))
+
+
+class Parts(nn.Module):
+    """A model with a part that may be compiled or scripted."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.first, self.part = nn.Conv2d(1, 2, 3), part
+
+    def forward(self, images):
+        return self.part(self.first(images))
+
+
+def parts() -> Parts:
+    torch.manual_seed(0)
+    return Parts(nn.Sequential(nn.ReLU(), nn.Conv2d(2, 1, 3)))
+
+
+def in_place(model):
+    model.compile(backend="eager")
+    return model
+
+
+def a_part(model):
+    model.part = torch.compile(model.part, backend="eager")
+    return model
+
+
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize("compiled", [lambda model: torch.compile(model, backend="eager"), in_place, a_part])
+def test_a_compiled_model_is_recorded_under_its_own_names(compiled, used):
+    expected = record(parts(), some_images(2), ["first", "part.0", "part"])
+    model = compiled(parts())
+    if used:
+        with torch.no_grad():
+            model(some_images(2))
+    found = record(model, some_images(2), ["first", "part.0", "part"])
+    assert list(found) == list(expected)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name])
+    assert hooks(model) == 0
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_scripted_model_is_refused_with_what_to_record_instead():
+    said = "got 0 of one that is scripted or traced; record the model it was made from"
+    for scripted in (torch.jit.script(parts().part), torch.jit.trace(parts().part, torch.rand(1, 2, 4, 4))):
+        with pytest.raises(TypeError, match=said):
+            record(scripted, torch.rand(1, 2, 4, 4), ["0"])
+        model = Parts(scripted)
+        with pytest.raises(TypeError, match=said.replace("0", "part.0")):
+            record(model, some_images(1), ["first", "part.0"])
+        assert list(record(model, some_images(1), ["first"])) == ["first"]  # which runs in Python
 
 
 def test_names_may_come_from_anywhere_and_what_is_no_name_is_refused():

@@ -12,7 +12,7 @@ from torch import nn
 import helpers.adversarial
 import helpers.batches
 from helpers.adversarial import fgsm, pgd, show_adversarial
-from helpers.ascent import ball_around
+from helpers.ball import ball_around
 from helpers.cnn import DigitCNN, load_cnn
 from helpers.data import load_mnist
 from helpers.fooling import adversarial_noise, fooling_images, targeted_images
@@ -234,7 +234,7 @@ def test_the_mode_is_restored_after_an_exception():
             raise RuntimeError("boom")
 
     model = Breaks().train()
-    with pytest.raises(RuntimeError, match="boom"):
+    with pytest.raises(ValueError, match="boom"):
         fgsm(model, some_images(1), torch.tensor([0]), eps=0.1)
     assert model.training
 
@@ -307,8 +307,27 @@ def test_a_figure_shows_image_change_and_sum():
     assert len(grid.images) == 6
     assert [text.get_text() for text in grid.texts if "%" in text.get_text()] == ["0: 100.0%", "1: 100.0%"]
     torch.testing.assert_close(torch.tensor(grid.images[2].get_array()), (images.flip(0) - images)[0, 0])
-    with pytest.raises(ValueError, match="equal shapes"):
-        show_adversarial(images, images[:1], torch.eye(10)[:2])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"changed": some_images(1)}, ValueError, r"equal shapes .* got \(2, 1, 28, 28\), \(1, 1, 28, 28\), \(2, 10\)"),
+        ({"probs": torch.rand(2)}, ValueError, r"probs of shape \(N, classes\), got .*, \(2,\)"),
+        ({"probs": torch.rand(3, 10)}, ValueError, r"probs of shape \(N, classes\), got .*, \(3, 10\)"),
+        ({"probs": torch.rand(2, 0)}, ValueError, r"probs of shape \(N, classes\), got .*, \(2, 0\)"),
+        ({"probs": 7 * torch.eye(10)[:2]}, ValueError, r"probs in \[0, 1\], got 0 to 7"),
+        ({"probs": torch.full((2, 10), torch.nan)}, ValueError, r"probs in \[0, 1\], got nan"),
+        ({"images": (255 * some_images(2)).byte()}, ValueError, "floating-point type, got torch.uint8"),
+        ({"limit": None}, TypeError, "limit to be a number, got None"),
+        ({"limit": -1}, ValueError, "limit to be at least 0, got -1"),
+        ({"zoom": None}, TypeError, "zoom to be a number, got None"),
+    ],
+)
+def test_what_cannot_be_shown_of_an_attack_is_told(change, error, said):
+    arguments = {"images": some_images(2), "changed": some_images(2), "probs": torch.eye(10)[:2]} | change
+    with pytest.raises(error, match=said):
+        show_adversarial(**arguments)
 
 
 @settings(max_examples=60, deadline=None)

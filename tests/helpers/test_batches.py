@@ -10,61 +10,11 @@ import torch
 from torch import nn
 
 from helpers.adversarial import fgsm, pgd
-from helpers.batches import (
-    check_images,
-    check_labels,
-    classes_of,
-    device_of,
-    images_at_once,
-    in_chunks,
-    in_mode,
-    number,
-)
+from helpers.batches import device_of, images_at_once, in_chunks, in_mode
 from helpers.cnn import DigitCNN
 from helpers.fooling import adversarial_noise, fooling_images, targeted_images
 from helpers.occlusion import occlusion_map
 from helpers.training import accuracy, predict, train
-
-
-@pytest.mark.parametrize(
-    ("images", "said"),
-    [
-        (torch.full((1, 1, 28, 28), 255.0), "0..255"),
-        (torch.full((1, 1, 28, 28), -0.01), "-0.01"),
-        (torch.full((1, 1, 28, 28), float("nan")), "nan"),
-        (torch.zeros(0, 1, 28, 28), "none"),
-        (torch.zeros(2, 28, 28), r"\(N, C, H, W\), got \(2, 28, 28\)"),
-        (torch.zeros(2, 3, 0, 28), r"\(N, C, H, W\), got \(2, 3, 0, 28\)"),
-        (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), "torch.uint8"),
-    ],
-)
-def test_images_outside_their_range_are_refused(images, said):
-    with pytest.raises(ValueError, match=said):
-        check_images(images)
-
-
-@pytest.mark.parametrize(
-    ("labels", "said"),
-    [
-        (torch.tensor([0, 10]), "0..9, got 0 to 10"),
-        (torch.tensor([-1, 3]), "-1 to 3"),
-        (torch.tensor([1]), r"\(1,\)"),
-        (torch.tensor([1.0, 2.0]), "float32"),
-        (torch.tensor([1, 2], dtype=torch.int32), "torch.int64, got .* torch.int32"),
-        (torch.tensor(1), r"\(2,\) .* got \(\)"),
-    ],
-)
-def test_labels_outside_their_range_are_refused(labels, said):
-    with pytest.raises(ValueError, match=said):
-        check_labels(labels, 2, classes=10)
-
-
-@pytest.mark.parametrize("nothing", [None, [0.5], 1.0])
-def test_what_is_no_tensor_is_told(nothing):
-    with pytest.raises(TypeError, match=f"expected images as a tensor, got {type(nothing).__name__}"):
-        check_images(nothing)
-    with pytest.raises(TypeError, match=f"expected labels as a tensor, got {type(nothing).__name__}"):
-        check_labels(nothing, 1)
 
 
 def test_in_mode_restores_every_module_also_after_an_exception():
@@ -186,7 +136,7 @@ def test_any_classifier_of_images_will_do(use, anything):
     model, images, labels = anything
     before = images.clone()
     result = use(model, images, labels)
-    assert result.shape == images.shape or result.shape == (4, classes_of(model, images))
+    assert result.shape == images.shape or result.shape == (4, int(labels[-1]) + 1)
     alone = torch.cat([use(model, x, y) for x, y in zip(images.split(1), labels.split(1), strict=True)])
     torch.testing.assert_close(alone, result, rtol=0, atol=1e-4)
     assert torch.equal(images, before)
@@ -264,56 +214,6 @@ def test_labels_beyond_the_models_classes_are_refused(use, anything):
             use(model, images, labels + 1)
 
 
-class Answers(nn.Module):
-    """A model of digits whose logits take another form."""
-
-    def __init__(self, form):
-        super().__init__()
-        self.model, self.form = toy(1, 28, 28, 10), form
-
-    def forward(self, images):
-        return self.form(self.model(images))
-
-
-@uses
-@pytest.mark.parametrize(
-    ("form", "came"),
-    [
-        (lambda logits: logits[:, :, None, None], r"\(2, 10, 1, 1\)"),
-        (lambda logits: logits[:, 0], r"\(2,\)"),
-        (lambda logits: logits[:1], r"\(1, 10\)"),
-        (lambda logits: (logits, logits), "tuple"),
-    ],
-)
-def test_logits_of_another_shape_are_refused(use, form, came):
-    with pytest.raises(ValueError, match=rf"logits of shape \(N, classes\) from the model, here N = 2, got {came}"):
-        use(Answers(form), torch.rand(3, 1, 28, 28), torch.tensor([1, 2, 3]))
-
-
-def test_accuracy_and_training_refuse_what_predictions_do():
-    images, labels = torch.rand(3, 1, 28, 28), torch.tensor([1, 2, 7])
-    with pytest.raises(ValueError, match=r"\(2, 10, 1, 1\)"):
-        accuracy(Answers(lambda logits: logits[:, :, None, None]), images, labels)
-    with pytest.raises(ValueError, match=r"labels in 0..4, got 1 to 7"):
-        accuracy(Answers(lambda logits: logits[:, :5]), images, labels)
-    with pytest.raises(ValueError, match=r"labels in 0..4, got 1 to 7"):
-        train(Answers(lambda logits: logits[:, :5]), images, labels, epochs=1, seed=0)
-
-
-@uses
-def test_softmax_at_the_end_is_said_once(use):
-    images, labels = torch.rand(300, 1, 28, 28), torch.arange(300) % 10
-    with pytest.warns(UserWarning, match="Answers ends in softmax") as said:
-        use(Answers(lambda logits: logits.softmax(1)), images, labels)
-    assert len(said) == 1
-
-
-def test_log_softmax_at_the_end_is_no_fault():
-    images = torch.rand(3, 1, 28, 28)
-    plain = Answers(lambda logits: logits)
-    torch.testing.assert_close(predict(Answers(lambda logits: logits.log_softmax(1)), images), predict(plain, images))
-
-
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.array, torch.tensor])
 def test_numbers_may_be_those_of_numpy_and_torch(kind):
     model, images, labels = toy(1, 28, 28, 10), torch.rand(2, 1, 28, 28), torch.tensor([1, 2])
@@ -322,25 +222,6 @@ def test_numbers_may_be_those_of_numpy_and_torch(kind):
     assert torch.equal(found, pgd(model, images, labels, eps=0.25, alpha=0.125, steps=3))
     history = train(model, images, labels, epochs=whole(1), seed=0, max_lr=kind(0.0), label_smoothing=kind(0.5))
     assert len(history.train_loss) == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "error", "said"),
-    [
-        ("1", TypeError, "k to be a number, got '1'"),
-        (None, TypeError, "k to be a number, got None"),
-        (np.zeros(2), TypeError, "k to be a number, got array"),
-        (1.5, ValueError, "k to be a whole number, got 1.5"),
-        (np.float64(2), ValueError, "k to be a whole number, got 2.0"),
-        (0, ValueError, "k to be at least 1 and at most 9, got 0"),
-        (10, ValueError, "k to be at least 1 and at most 9, got 10"),
-    ],
-)
-def test_a_number_that_is_none_or_too_small_is_told(value, error, said):
-    with pytest.raises(error, match=said):
-        number("k", value, whole=True, least=1, most=9)
-    with pytest.raises(ValueError, match="at least 0, got nan"):
-        number("k", float("nan"))
 
 
 class Merges(nn.Linear):
@@ -383,11 +264,6 @@ def test_mixed_modes_are_restored_also_of_a_part_of_two_modules():
         assert not part.merged
 
 
-def test_what_is_no_module_has_no_mode():
-    with pytest.raises(TypeError, match=r"expected a torch.nn.Module as the model, got function"):
-        predict(lambda images: images, torch.rand(1, 1, 28, 28))
-
-
 def test_threads_that_predict_leave_mode_and_statistics_as_found():
     class Slow(DigitCNN):
         """Every thread is in the middle of its predictions while another one comes or goes."""
@@ -405,6 +281,80 @@ def test_threads_that_predict_leave_mode_and_statistics_as_found():
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     for start, result in zip([0, 10, 20] * 4, results, strict=True):
         torch.testing.assert_close(result, results[0][start:])
+
+
+class Around(nn.Module):
+    """Another model around the same network, slow enough that threads meet in it."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images):
+        threading.Event().wait(0.01)
+        return self.net(images)
+
+
+def test_threads_that_predict_with_models_around_one_network_leave_it_as_found():
+    torch.manual_seed(0)
+    net, images = DigitCNN(batch_norm=True).train(), torch.rand(40, 1, 28, 28)
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    expected = predict(net, images)
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda model: predict(model, images), [Around(net) for _ in range(12)]))
+    assert all(module.training for module in net.modules())
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    for result in results:
+        torch.testing.assert_close(result, expected)
+
+
+def within(seconds, work):
+    """What the work returns, in a thread that may take so long."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(work()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert found, "it waits for ever, or failed"
+    return found[0]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_model_may_predict_with_its_parts(threads, count):
+    class Together(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = nn.ModuleList([DigitCNN(batch_norm=True), DigitCNN()])
+
+        def forward(self, images):
+            return torch.stack([predict(part, images) for part in self.parts]).mean(0).log()
+
+    threads(count)
+    torch.manual_seed(0)
+    model, images = Together().train(), torch.rand(8, 1, 28, 28)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    expected = (predict(model.parts[0], images) + predict(model.parts[1], images)) / 2
+    torch.testing.assert_close(within(60, lambda: predict(model, images)), expected)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_models_of_their_own_do_not_wait_for_each_other():
+    begun, end = threading.Event(), threading.Event()
+
+    class Waits(DigitCNN):
+        def forward(self, images):
+            begun.set()
+            assert end.wait(60)
+            return super().forward(images)
+
+    images = torch.rand(2, 1, 28, 28)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(predict, Waits(), images)
+        assert begun.wait(60)
+        assert within(60, lambda: predict(DigitCNN(), images)).shape == (2, 10)
+        assert not slow.done()
+        end.set()
+        assert slow.result().shape == (2, 10)
 
 
 def test_chunks_are_worked_on_where_they_are_sent(threads):

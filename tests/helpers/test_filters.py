@@ -23,6 +23,7 @@ def test_filters_of_any_convolution():
         ({"layer": nn.Conv2d(3, 1, 3), "channel": -1}, ValueError, "at least 0 .* got -1"),
         ({"layer": nn.Conv2d(3, 1, 3), "channel": 1.5}, ValueError, "whole number, got 1.5"),
         ({"layer": nn.Conv2d(3, 1, 3), "channel": None}, TypeError, "channel to be a number, got None"),
+        ({"layer": nn.Conv2d(3, 1, 3), "channel": True}, TypeError, "channel to be a number, got True"),
         ({"layer": nn.Linear(2, 2)}, TypeError, "expected a Conv2d layer, got Linear"),
         ({"layer": None}, TypeError, "expected a Conv2d layer, got NoneType"),
     ],
@@ -50,3 +51,11 @@ def test_filters_of_any_type_and_layout_are_drawn(kind):
         assert torch.equal(torch.tensor(image.get_array()).to(kind), weights)
     assert [text.get_text() for text in grid.texts] == list("01234")
     assert layer.weight.requires_grad
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_told(value):
+    layer = nn.Conv2d(2, 3, 3)
+    layer.weight.data[0, 1, 0, 0] = value
+    with pytest.raises(ValueError, match="finite weights, got NaN or infinity"):
+        show_filters(layer)

@@ -133,3 +133,39 @@ def test_a_class_that_is_ruled_out_is_no_fault():
     assert torch.equal(
         found, fooling_images(TwoClasses(), torch.tensor([0]), alpha=0.1, steps=1, start=some_images(1))[0]
     )
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 2), (2, 1), (1, 9), (3, 3), (5, 28)])
+@pytest.mark.parametrize("options", [{"blur": 9.0}, {"blur": 0.3}, {"total_variation": 2.0}, {"jitter": 40}])
+def test_regularisers_take_images_of_any_size(height, width, options):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(height * width, 3))
+    start, targets = torch.rand(2, 1, height, width), torch.tensor([0, 2])
+    images, costs = fooling_images(model, targets, alpha=0.01, steps=2, start=start, **options)
+    assert images.shape == start.shape
+    assert images.isfinite().all()
+    assert costs.isfinite().all()
+    if "blur" in options:
+        assert images.std() <= start.std() + 0.02
+    if "total_variation" in options:
+        rough = sum(start.diff(dim=dim).abs().mean((1, 2, 3)).nan_to_num(0) for dim in (2, 3))
+        logit = model(start).gather(1, targets[:, None])[:, 0].detach()
+        torch.testing.assert_close(costs[0], logit - 2 * rough)
+
+
+def test_a_blur_of_next_to_nothing_changes_nothing():
+    options = {"alpha": 0.1, "steps": 2, "start": some_images(1)}
+    plain, _ = fooling_images(untrained(), torch.tensor([3]), **options)
+    blurred, _ = fooling_images(untrained(), torch.tensor([3]), blur=1e-320, **options)
+    assert torch.equal(plain, blurred)
+
+
+def test_one_pixel_has_no_deviation_to_count_a_step_in():
+    model, image, target = nn.Sequential(nn.Flatten(), nn.Linear(1, 2)), torch.rand(1, 1, 1, 1), torch.tensor([0])
+    for call in (
+        lambda: fooling_images(model, target, alpha=0.1, steps=1, start=image),
+        lambda: targeted_images(model, image, target, beta=1, alpha=0.1, steps=1),
+        lambda: adversarial_noise(model, image, target, alpha=0.1, steps=1),
+    ):
+        with pytest.raises(ValueError, match=r"two pixels at least, .* got \(1, 1, 1, 1\)"):
+            call()

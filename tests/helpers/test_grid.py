@@ -77,14 +77,19 @@ def test_chosen_images_have_thick_frames():
         ({"images": torch.zeros(3, 4, 4), "columns": 2, "rows": ["a"]}, "expected 2 rows, got 1"),
         ({"images": torch.zeros(3, 4, 4), "cmap": ["gray"]}, "expected 3 colour maps, got 1"),
         ({"images": torch.zeros(3, 4, 4), "frames": [RED]}, "expected 3 frames, got 1"),
-        ({"images": torch.zeros(3, 4, 4), "columns": 0}, "at least 1 column .* got 0"),
-        ({"images": torch.zeros(3, 4, 4), "columns": 2.5}, "at least 1 column .* got 2.5"),
-        ({"images": torch.zeros(3, 4, 4), "zoom": 0}, "zoom above 0, got 10 and 0"),
+        ({"images": torch.zeros(3, 4, 4), "columns": 0}, "columns to be at least 1, got 0"),
+        ({"images": torch.zeros(3, 4, 4), "columns": 2.5}, "columns to be a whole number, got 2.5"),
+        ({"images": torch.zeros(3, 4, 4), "zoom": 0}, "zoom to be at least 0.01 .* got 0"),
         ({"images": torch.zeros(3, 4, 4), "cmap": "greyish"}, "'greyish' is not"),
-        ({"images": torch.zeros(3, 4, 4), "limits": (1, 0)}, r"in order, got \(1.0, 0.0\)"),
-        ({"images": torch.zeros(3, 4, 4), "limits": (0, float("nan"))}, r"in order, got \(0.0, nan\)"),
-        ({"images": torch.zeros(3, 4, 4), "limits": (0, 1, 2)}, r"two numbers .* got \(0.0, 1.0, 2.0\)"),
+        ({"images": torch.zeros(3, 4, 4), "limits": (1, 0)}, r"in order, .* got \(1, 0\)"),
+        ({"images": torch.zeros(3, 4, 4), "limits": (0, float("nan"))}, r"in order, .* got \(0, nan\)"),
+        ({"images": torch.zeros(3, 4, 4), "limits": (0, 1, 2)}, r"two numbers .* got \(0, 1, 2\)"),
         ({"images": torch.zeros(3, 4, 4), "limits": [(0, 1), (0, 1)]}, "expected 3 limits, got 2"),
+        ({"images": torch.zeros(3, 4, 4), "limits": []}, r"expected limits \(low, high\), .* got \[\]"),
+        ({"images": torch.zeros(3, 4, 4), "zoom": float("nan")}, "zoom .* got nan"),
+        ({"images": torch.zeros(3, 4, 4), "zoom": float("inf")}, "zoom .* got inf"),
+        ({"images": torch.full((2, 4, 4), 255, dtype=torch.uint8)}, r"at most 1, got 255: use limits=\(0, 255\)"),
+        ({"images": torch.full((2, 3, 4, 4), 7)}, r"at most 1, got 7: use limits=\(0, 255\)"),
         ({"images": torch.zeros(3, 4, 4), "title_colors": "no colour", "titles": ["a"] * 3}, "no colour"),
         ({"images": torch.zeros(3, 4, 4), "frames": "no colour"}, "no colour"),
     ],
@@ -100,6 +105,19 @@ def test_what_does_not_fit_is_refused_and_leaves_no_figure_open(arguments, said)
     [
         ({"images": None}, "expected images as a tensor, .* got NoneType"),
         ({"images": torch.zeros(3, 4, 4), "titles": "abc"}, "expected 3 titles, got one text, 'abc'"),
+        ({"images": torch.zeros(3, 4, 4), "titles": 5}, "expected 3 titles in a list, got 5"),
+        ({"images": torch.zeros(3, 4, 4), "titles": torch.tensor(5)}, r"expected 3 titles in a list, got tensor\(5\)"),
+        ({"images": torch.zeros(3, 4, 4), "rows": 5}, "expected 1 rows in a list, got 5"),
+        ({"images": torch.zeros(3, 4, 4), "frames": 5}, "expected 3 frames in a list, got 5"),
+        ({"images": torch.zeros(3, 4, 4), "cmap": 5}, "expected 3 colour maps in a list, got 5"),
+        ({"images": torch.zeros(3, 4, 4), "limits": None}, r"expected limits \(low, high\), .* got None"),
+        ({"images": torch.zeros(3, 4, 4), "limits": 0.5}, r"expected limits \(low, high\), .* got 0.5"),
+        ({"images": torch.zeros(3, 4, 4), "limits": (0, None)}, r"expected limits \(low, high\), .* got \(0, None\)"),
+        ({"images": torch.zeros(3, 4, 4), "limits": "01"}, r"expected limits \(low, high\), .* got '01'"),
+        ({"images": torch.zeros(3, 4, 4), "zoom": None}, "zoom to be a number, got None"),
+        ({"images": torch.zeros(3, 4, 4), "columns": None}, "columns to be a number, got None"),
+        ({"images": np.array([[["a"]]])}, "images of real numbers, got <U1"),
+        ({"images": torch.zeros(1, 4, 4, dtype=torch.complex64)}, "images of real numbers, got complex64"),
     ],
 )
 def test_another_type_is_refused_with_what_came(arguments, said):
@@ -199,3 +217,16 @@ def test_images_are_not_changed():
     before = images.clone()
     image_grid(images, limits=(0.2, 0.4))
     assert torch.equal(images, before)
+
+
+def test_bytes_are_drawn_on_their_own_scale():
+    images = torch.tensor([[[0, 51, 255]]], dtype=torch.uint8)
+    assert pixels(image_grid(images, limits=(0, 255), zoom=10))[5, [5, 15, 25], 0].tolist() == [0, 51, 255]
+    image_grid(images // 255)  # black and white
+
+
+def test_without_a_colour_map_images_are_grey_whatever_a_reader_has_set():
+    with plt.rc_context({"image.cmap": "jet"}):
+        (grid,) = image_grid(torch.zeros(2, 4, 4), cmap=[None, "viridis"]).axes
+        assert [image.get_cmap().name for image in grid.images] == ["gray", "viridis"]
+        assert image_grid(torch.zeros(1, 4, 4), cmap=None).axes[0].images[0].get_cmap().name == "gray"

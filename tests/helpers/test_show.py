@@ -11,7 +11,10 @@ import torch
 from PIL import Image
 
 from helpers import show
-from helpers.show import RED, SIGNED, image_grid, show_figure, sliders, subplots
+from helpers.activations import show_activations
+from helpers.occlusion import show_occlusion
+from helpers.reader import MARKS
+from helpers.show import RED, SIGNED, image_grid, show_adversarial, show_figure, sliders, subplots
 
 
 @pytest.fixture
@@ -64,6 +67,34 @@ def pictures(shown) -> list[str]:
     return [content["image/png"] for (content,), _ in shown]
 
 
+def drawn_into(images) -> plt.Figure:
+    """What notebooks draw into axes."""
+    figure, axes = subplots(2, 3, size=(9, 5))
+    lines, picture, counts, points, areas, names = axes.flat
+    lines.plot([1, 2, 3], label="a line")
+    lines.legend()
+    lines.text(1, 1, "a text")
+    lines.set(title="lines", xlabel="x", ylabel="y", xscale="log")
+    lines.annotate("here", (1, 2), (2, 2), arrowprops={"arrowstyle": "->"})
+    figure.colorbar(picture.imshow(images[0].numpy()), ax=picture, label="value")
+    counts.hist([1, 2, 2, 3])
+    counts.axhline(1)
+    counts.boxplot([[1, 2, 3]])
+    points.scatter([1, 2], [3, 4])
+    points.errorbar([1, 2], [3, 4], [0.1, 0.2])
+    points.semilogy([1, 10_000])
+    areas.contour(images[1].numpy())
+    areas.bar_label(areas.bar([1, 2], [1, 2]))
+    areas.fill_between([0, 1], [1, 2])
+    areas.grid(False)
+    names.barh([1], [2])
+    names.set(xticks=[0, 1], xticklabels=["a", "b"])
+    names.tick_params(labelsize=8)
+    figure.supxlabel("below all")
+    figure.legend(loc="upper center")
+    return figure
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -72,6 +103,9 @@ def pictures(shown) -> list[str]:
         {"savefig.dpi": 40, "savefig.facecolor": "black", "savefig.transparent": True, "figure.dpi": 40},
         {"font.size": 20, "font.family": "monospace", "text.color": "red", "xtick.direction": "in"},
         {"figure.autolayout": True, "figure.facecolor": "green", "lines.antialiased": False, "axes.linewidth": 5},
+        {"image.cmap": "jet", "lines.linewidth": 5, "errorbar.capsize": 9, "scatter.marker": "x", "hist.bins": 3},
+        {"legend.fontsize": 20, "legend.loc": "lower left", "axes.titlesize": 30, "xtick.minor.visible": True},
+        {"axes.formatter.limits": (0, 0), "patch.force_edgecolor": True, "text.usetex": True, "axes.labelsize": 3},
     ],
 )
 def test_what_a_reader_sets_for_figures_changes_none_of_ours(settings, shown):
@@ -81,13 +115,18 @@ def test_what_a_reader_sets_for_figures_changes_none_of_ours(settings, shown):
         options = {"titles": range(6), "rows": ["a", "b"], "columns": 3, "frames": [RED] + [None] * 5}
         show_figure(image_grid(images, cmap=SIGNED, colorbar="value", **options), "a grid")
         show_figure(subplots(1, 2, size=(4, 2), sharey=True)[0], "two pairs of axes")
+        show_figure(image_grid(images, cmap=None), "without a map")
+        show_figure(show_activations(images), "activations")
+        show_figure(show_occlusion(images[:2, None], images[2:4, :6, :6], torch.tensor([1, 2]), patch=3), "maps")
+        show_figure(show_adversarial(images[:2, None], images[2:4, None], torch.eye(2)), "an attack")
+        show_figure(drawn_into(images), "what is drawn into axes")
 
     draw()
     with plt.style.context(settings):
         draw()
     plain = pictures(shown)
-    assert plain[0] != plain[1]
-    assert plain[2:] == plain[:2]
+    assert len(set(plain[:7])) == 7
+    assert plain[7:] == plain[:7]
 
 
 def test_the_style_ends_with_the_figure(shown):
@@ -99,8 +138,8 @@ def test_the_style_ends_with_the_figure(shown):
 
 
 def test_sliders_show_nothing_where_nobody_can_move_them(monkeypatch, capsys):
-    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    monkeypatch.delenv("VSCODE_PID", raising=False)
+    for name in MARKS:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setitem(sys.modules, "ipywidgets", None)  # not even imported
     sliders(lambda row: pytest.fail("drawn"), "a figure", row=(0, 0, 5, 1))
     assert capsys.readouterr().out == ""

@@ -170,7 +170,11 @@ def test_accuracy_is_a_fraction():
         ({"images": bars(40)[0].squeeze(1)}, r"\(40, 28, 28\)"),
         ({"labels": bars(40)[1] + 1}, "0..9, got 1 to 10"),
         ({"labels": bars(39)[1]}, "expected 40 labels"),
-        ({"model": linear().requires_grad_(False)}, "frozen"),
+        ({"model": linear().requires_grad_(False)}, "weights that can learn, got none .* frees frozen"),
+        ({"model": nn.Sequential(nn.Flatten(), nn.Identity())}, "weights that can learn, got none"),
+        ({"seed": 1.5}, "seed to be a whole number, got 1.5"),
+        ({"validation": (bars(5)[0][..., :20], bars(5)[1])}, r"got \(2, 1, 28, 20\) .*mat1 and mat2"),
+        ({"validation": (bars(5)[0], bars(5)[1] + 6)}, "0..9, got 6 to 10"),
         ({"max_lr": float("inf")}, "max_lr .* got inf"),
         ({"max_lr": 1e39}, "max_lr .* got 1e[+]39"),
         ({"max_lr": float("nan")}, "max_lr .* got nan"),
@@ -180,12 +184,12 @@ def test_accuracy_is_a_fraction():
 )
 def test_bad_input_is_refused_before_anything_changes(change, said):
     model = change.pop("model", None) or linear()
-    before = model[1].weight.detach().clone()
+    before = [weight.detach().clone() for weight in model.parameters()]
     images, labels = bars(40)
     arguments = {"images": images, "labels": labels, "epochs": 1, "seed": 0} | change
     with pytest.raises(ValueError, match=said):
         train(model, arguments.pop("images"), arguments.pop("labels"), **arguments)
-    assert torch.equal(model[1].weight, before)
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), before, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -202,6 +206,62 @@ def test_another_type_is_told(change, said):
     arguments = {"images": images, "labels": labels, "epochs": 1, "seed": 0} | change
     with pytest.raises(TypeError, match=said):
         train(linear(), arguments.pop("images"), arguments.pop("labels"), **arguments)
+
+
+def test_weights_that_are_frozen_stay_as_they_are_and_the_others_learn():
+    images, labels = bars(250)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 50), nn.ReLU(), nn.Linear(50, 10))
+    model[1].requires_grad_(False)
+    frozen, before = model[1].weight.clone(), model[3].weight.detach().clone()
+    history = train(model, images, labels, epochs=8, seed=0, validation=(images, labels))
+    assert torch.equal(model[1].weight, frozen)
+    assert not torch.equal(model[3].weight, before)
+    assert history.val_accuracy[-1] > 0.95
+    assert not model[1].weight.requires_grad
+
+
+def test_a_training_that_runs_into_nan_says_so_at_the_end_of_the_epoch():
+    class Bursts(nn.Module):
+        """Its logits are NaN from the third batch on."""
+
+        def __init__(self):
+            super().__init__()
+            self.model, self.asked = linear(), 0
+
+        def forward(self, images):
+            self.asked += self.training
+            return self.model(images) * (torch.nan if self.asked > 2 else 1)
+
+    images, labels = bars(100)
+    model = Bursts()
+    with pytest.raises(ValueError, match="finite losses, got nan in step 3 of the training: lower max_lr"):
+        train(model, images, labels, epochs=5, seed=0, batch_size=20)
+    assert model.asked == 5  # one epoch
+
+
+def test_logits_that_no_weight_changes_are_told():
+    class Cut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = linear()
+
+        def forward(self, images):
+            return self.model(images).detach()
+
+    with pytest.raises(ValueError, match="logits that depend on the weights"):
+        train(Cut(), *bars(40), epochs=1, seed=0)
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+def test_a_model_learns_where_gradients_are_off(around):
+    with around():
+        images, labels = bars(60)
+        model = linear() if around is torch.no_grad else None
+    model = model or linear()
+    expected = train(linear(), *bars(60), epochs=1, seed=0).train_loss
+    with around():
+        assert train(model, images, labels, epochs=1, seed=0).train_loss == expected
 
 
 def test_losses_stay_where_they_are_until_training_ends(monkeypatch):

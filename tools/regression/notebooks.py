@@ -5,7 +5,6 @@ from __future__ import annotations  # an old python can find notebooks, too
 import ast
 import json
 import os
-import re
 import shlex
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 WORKERS = 2  # notebooks at a time; each has one thread, since two threads in each of two workers fight
 CELL_TIMEOUT = 900  # seconds
+NO_LITERAL = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)  # what ast.literal_eval raises
 
 
 def is_notebook(path: Path) -> bool:
@@ -57,38 +57,30 @@ def read(path: Path) -> dict:
     return notebook
 
 
-def trains(path: Path) -> bool:
-    """Return whether cells have tags that allow more or ignore: so does what trains, and takes longer than the rest."""
-    with suppress(OSError, ValueError):
-        found = [tag for cell in read(path)["cells"] for tag in cell["metadata"].get("tags", [])]
-        return any(re.fullmatch(r"rtol=.*|nbval-ignore-output", tag) for tag in found)
-    return False
-
-
-def heaviest_first(paths: list[Path]) -> list[Path]:
-    """Return the notebooks, those that train a network before all others, so that none of them is left to the end."""
-    return sorted(paths, key=lambda path: not trains(path))
-
-
 def parameters(path: Path) -> dict[str, object]:
     """Return the notebook's parameters and their defaults: the literals in the cell with the tag `parameters`.
 
     Raises:
-        ValueError: the file is no notebook, it has several such cells, or that cell is no Python.
+        ValueError: the file is no notebook, it has several such cells, or that cell does more than assign values.
     """
     found = [cell for cell in read(path)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
     if len(found) > 1:
         raise ValueError(f"{title(path)} has {len(found)} cells with the tag parameters, expected one")
+    source = "".join(text for cell in found for text in cell["source"])
     try:
-        lines = ast.parse("".join(text for cell in found for text in cell["source"])).body
+        lines = ast.parse(source).body
     except SyntaxError as error:
         raise ValueError(f"{title(path)}: its cell of parameters is no Python: {error}") from error
     known = {}
     for line in lines:
-        for target in line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]:
-            if isinstance(target, ast.Name):
-                with suppress(ValueError):  # what is computed from others is none
-                    known[target.id] = ast.literal_eval(line.value)
+        if isinstance(line, (ast.Assign, ast.AnnAssign)):
+            for target in line.targets if isinstance(line, ast.Assign) else [line.target]:
+                if isinstance(target, ast.Name):
+                    with suppress(*NO_LITERAL):  # what is computed from others is none
+                        known[target.id] = ast.literal_eval(line.value)
+        elif not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)):  # a text for the reader
+            does = ast.get_source_segment(source, line).splitlines()[0]
+            raise ValueError(f"{title(path)}: its cell of parameters is to assign values only, got `{does}`")
     return known
 
 
@@ -96,7 +88,7 @@ def parse_parameters(path: Path, text: str) -> dict[str, object]:
     """Read `epochs=1 seed=3` as values for the notebook's `parameters` cell.
 
     Raises:
-        ValueError: not of the form name=value, or what `check_parameters` raises.
+        ValueError: not of the form name=value, a name given twice, or what `check_parameters` raises.
     """
     known = parameters(path)
     values = {}
@@ -105,6 +97,8 @@ def parse_parameters(path: Path, text: str) -> dict[str, object]:
             name, equals, value = part.partition("=")
             if not equals:
                 raise ValueError(f"expected name=value, got {part!r}")
+            if name in values:
+                raise ValueError(f"{name} is given twice")
             values[name] = value if isinstance(known.get(name), str) else _literal(value)
     except ValueError as error:
         raise ValueError(f"cannot read {text!r}: {error}; {_listed(path)}") from error
@@ -139,14 +133,14 @@ def _listed(path: Path) -> str:
 
 def _literal(text: str) -> object:
     """Return the Python literal that the text spells, or the text itself."""
-    with suppress(ValueError, SyntaxError):
+    with suppress(*NO_LITERAL):
         return ast.literal_eval(text)
     return text
 
 
 def without_a_reader() -> None:
     """Let the kernels that this process starts know that nobody is there, though a front end may have started it."""
-    for name in ("JPY_SESSION_NAME", "VSCODE_PID"):  # by which code may know a reader
+    for name in ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG"):  # by which code may know a reader
         os.environ.pop(name, None)
 
 
