@@ -308,6 +308,7 @@ def test_comment_marks_are_counted_as_tags_are():
         ("tensor([1., 2.])", "tensor([1.0000, 2.0001])"),
         ("[1.e-07]", "[1.001e-07]"),
         ("\x1b[31m0.500\x1b[0m", "\x1b[31m0.501\x1b[0m"),
+        ("a \x1b[31m  9.99\x1b[0m b", "a \x1b[31m 10.01\x1b[0m b"),
         ("1,000.4", "1,000.5"),
         ("1.5e+400", "1.501e+400"),
     ],
@@ -331,7 +332,12 @@ def test_other_ways_to_write_a_number_are_the_same(expected, actual):
         ("0", "0.0"),
         ("it is 1000. Then", "it is 1001. Then"),
         ("[1000. 1.]", "[1001. 1.]"),
+        ("[1000.]", "[1001.0]"),
+        ("[1000.0]", "[1001.]"),
+        ("2024e-05", "2025e-05"),
         ("\x1b[31m0.5\x1b[0m", "\x1b[32m0.5\x1b[0m"),
+        ("\x1b[31mwrong\x1b[0m right", "wrong \x1b[31mright\x1b[0m"),
+        ("\x1b[31m0.5\x1b[0m 0.7", "0.5 \x1b[31m0.7\x1b[0m"),
     ],
 )
 def test_what_looks_like_a_number_or_not_is_a_difference(expected, actual):

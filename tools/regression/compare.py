@@ -29,7 +29,7 @@ TILE = 32  # side of a square of pixels; one changed letter is not diluted by th
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _SIGN, _END = r"(?<![\w.])[-+−]?", r"(?!\d|\.\d)"
 _DECIMALS = r"\.(?:\d*+e[-+]?\d{1,3}(?!\d)|\d++|(?=[]),]| +-?\d))"  # `1.` is a number in an array, not in `1. Then`
-_POWER = r"\d++e[-+]\d{2,3}(?![\w-])"
+_POWER = r"\de[-+]\d{2,3}(?![\w-])"  # as Python writes it; 2024e-05 is a name
 _ZERO_LED = r"(?:(?<!,)\d{1,3}(?:,\d{3})*,(?=0\d\d\.))?"
 _THOUSANDS = r"(?<!,)\d{1,3}(?:,\d{3})++(?![\d,])"
 FLOAT = re.compile(rf"({_SIGN}(?:{_ZERO_LED}\d++{_DECIMALS}|{_POWER}|0(?![\w.])){_END})")  # 0, since there is a -0
@@ -40,7 +40,8 @@ def relative_error(expected: str, actual: str, number: re.Pattern = FLOAT) -> fl
     """Return the largest relative error among the numbers of two lines; infinite if anything else differs."""
     if COLOUR.findall(expected) != COLOUR.findall(actual):
         return math.inf
-    old, new = (number.split(COLOUR.sub("", line)) for line in (expected, actual))  # word, number, word, ..., word
+    # word, number, word, ..., word; of a colour only the place stays, since its last letter would join the number
+    old, new = (number.split(COLOUR.sub("\x1b", line)) for line in (expected, actual))
     if _words(old) != _words(new):
         return math.inf
     return max((_apart(a, b, number) for a, b in zip(old[1::2], new[1::2], strict=True) if a != b), default=0.0)
@@ -58,7 +59,8 @@ def _apart(old: str, new: str, number: re.Pattern) -> float:
     if a == b:
         zeros = [text.lstrip("-+−") == "0" for text in (old, new)]
         return math.inf if zeros[0] != zeros[1] else 0.0  # 0 is not 0.0, but -0 is 0
-    whole = number is FLOAT and old.endswith(".") and new.endswith(".")
+    decimals = "".join(text.partition(".")[2] for text in (old, new)).strip("0")
+    whole = number is FLOAT and "." in (old[-1], new[-1]) and not decimals  # `1000.` is one in an array
     return math.inf if whole or not a else float(abs((a - b) / a))
 
 
@@ -183,11 +185,8 @@ def _on(paper: int, pixels: np.ndarray) -> np.ndarray:
 
 
 def _numbered(boxes: tuple[tuple[int, int, int, int], ...], side: int) -> dict[tuple[int, int, int, int], int]:
-    """Return the column (side 0) or row (side 1) of each box: the next begins where a box of this one has ended."""
-    found, number, end = {}, 0, -math.inf
+    """Return the column (side 0) or row (side 1) of each box: one more than of those that end before it begins."""
+    found = {}
     for box in sorted(boxes, key=lambda box: box[side]):
-        if box[side] >= end:
-            number, end = number + 1, math.inf
-        end = min(end, box[side] + box[side + 2])
-        found[box] = number
+        found[box] = 1 + max((found[b] for b in found if b[side] + b[side + 2] <= box[side]), default=0)
     return found
