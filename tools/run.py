@@ -2,21 +2,22 @@
 
 import argparse
 import asyncio
-import signal
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
-from tqdm import tqdm
 
-from tools.regression import notebooks as course
+from tools.regression.commands import begin, side_by_side
+from tools.regression.compare import marks
 from tools.regression.execution import CellError, run_cells
-from tools.regression.notebooks import CELL_TIMEOUT, ROOT, title
+from tools.regression.notebooks import CELL_TIMEOUT, ROOT, one_thread_each, parse_parameters, title, write_atomically
+from tools.regression.outputs import code_cells
 
 BUILD = ROOT / "build" / "notebooks"
 
@@ -27,6 +28,7 @@ class Outcome(NamedTuple):
     notebook: str
     seconds: float
     failure: str | None  # None if it went well; else which cell, its source and the last traceback line
+    skipped: int  # cells that a mark of nbval's leaves out
 
 
 def execute(
@@ -38,9 +40,10 @@ def execute(
 
 async def _execute(path: Path, parameters: dict[str, object], output: Path, timeout: int, cwd: Path) -> Outcome:
     """Execute one notebook; nothing is written if this is cancelled."""
-    start, failure = time.perf_counter(), None
+    start, failure, skipped = time.perf_counter(), None, 0
     try:
         notebook = load_notebook_node(str(path))
+        skipped = sum(marks(cell).get("skip", False) for cell in code_cells(notebook))
         if parameters:
             notebook = parameterize_notebook(notebook, parameters, kernel_name="python3", language="python")
         try:
@@ -48,65 +51,50 @@ async def _execute(path: Path, parameters: dict[str, object], output: Path, time
         except CellError as error:
             failure = str(error)
         output.parent.mkdir(parents=True, exist_ok=True)
-        course.write_atomically(nbformat.writes(notebook) + "\n", output)
+        write_atomically(nbformat.writes(notebook) + "\n", output)
     except Exception as error:
         # A full disk, a kernel that does not start, a file that is no notebook: the next notebook still runs.
         failure = f"{type(error).__name__}: {error}"
-    return Outcome(title(path), time.perf_counter() - start, failure)
+    return Outcome(title(path), time.perf_counter() - start, failure, skipped)
 
 
 def execute_all(paths: list[Path], parameters: dict[str, object], output: Path = BUILD) -> list[Outcome]:
-    """Execute the notebooks, `course.WORKERS` at a time, under a progress bar that names those now running.
+    """Execute the notebooks side by side; after Ctrl-C what was finished is still returned."""
+    outcomes = []
 
-    After Ctrl-C nothing more is started or written; what was finished is still returned.
-    """
-    waiting, running, outcomes = iter(course.heaviest_first(paths)), [], []
-    with tqdm(total=len(paths), unit="notebook", mininterval=0) as bar, suppress(KeyboardInterrupt):
+    async def one(path: Path) -> None:
+        to = output / f"{title(path)}.ipynb"
+        outcomes.append(await _execute(path, parameters, to, CELL_TIMEOUT, path.parent))
 
-        async def work() -> None:
-            for path in waiting:
-                running.append(title(path))
-                bar.set_postfix_str("now " + ", ".join(running))
-                to = output / f"{title(path)}.ipynb"
-                outcomes.append(await _execute(path, parameters, to, CELL_TIMEOUT, path.parent))
-                running.remove(title(path))
-                bar.update()
-
-        async def work_side_by_side() -> None:
-            await asyncio.gather(*(work() for _ in range(course.WORKERS)))
-
-        asyncio.run(work_side_by_side())
+    with suppress(KeyboardInterrupt):
+        side_by_side({title(path): partial(one, path) for path in paths})
     return sorted(outcomes)
 
 
 def report(outcomes: list[Outcome]) -> str:
-    """Return a table of notebook, seconds and ok or failed, then each failure in full."""
+    """Return a table of notebook, seconds, ok or failed, and cells that were skipped, then each failure in full."""
     width = max((len(outcome.notebook) for outcome in outcomes), default=8)
-    lines = [f"{'notebook':{width}}  seconds"]
-    lines += [f"{name:{width}}  {seconds:7.1f}  {'FAILED' if failure else 'ok'}" for name, seconds, failure in outcomes]
-    return "\n".join(lines + [f"\n{name}: {failure}" for name, _, failure in outcomes if failure])
+    lines, failures = [f"{'notebook':{width}}  seconds"], []
+    for name, seconds, failure, skipped in outcomes:
+        left_out = f", cells skipped: {skipped}" if skipped else ""
+        lines.append(f"{name:{width}}  {seconds:7.1f}  {'FAILED' if failure else 'ok'}{left_out}")
+        failures += [f"\n{name}: {failure}"] * bool(failure)
+    return "\n".join(lines + failures)
 
 
 def main() -> int:
-    """Run one notebook or all; return 1 if any failed, 2 if there is nothing to run."""
+    """Run one notebook or all; return 1 if any failed."""
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
-    parser.add_argument("--notebook", default="", help="such as 2_mnist_cnn/1_train_and_test; all if left out")
     parser.add_argument("--params", default="", help="for one notebook, such as 'epochs=1 seed=3'")
-    arguments = parser.parse_args()
+    paths, arguments = begin(parser, "--notebook")
+    if arguments.params and not arguments.notebook:
+        parser.error(f'PARAMS needs a NOTEBOOK: make run NOTEBOOK={title(paths[0])} PARAMS="seed=1"')
     try:
-        paths = course.find_notebooks(arguments.notebook)
-        if not paths:
-            raise ValueError(f"there are no notebooks in {course.NOTEBOOKS}")
-        if arguments.params and not arguments.notebook:
-            raise ValueError(f'PARAMS needs a NOTEBOOK: make run NOTEBOOK={title(paths[0])} PARAMS="seed=1"')
-        parameters = course.parse_parameters(paths[0], arguments.params) if arguments.params else {}
+        parameters = parse_parameters(paths[0], arguments.params) if arguments.params else {}
     except ValueError as error:
-        print(f"make run: {error}", file=sys.stderr)
-        return 2
+        parser.error(str(error))
     if len(paths) > 1:
-        course.one_thread_each()
-    course.without_a_reader()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: kernels end, then this does
+        one_thread_each()
     outcomes = execute_all(paths, parameters)
     print(report(outcomes))
     if missing := len(paths) - len(outcomes):

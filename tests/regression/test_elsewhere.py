@@ -147,9 +147,12 @@ def test_a_broken_notebook_is_one_failure(report):
     assert "._clear" not in report
 
 
-@pytest.mark.parametrize("option", ["nbval_sanitize_with", "nbval", "nbval_lax", "nbval_kernel_name", "nbdime"])
+WITHOUT_EFFECT = ["nbval_sanitize_with", "nbval", "nbval_lax", "nbval_kernel_name", "nbdime"]
+
+
+@pytest.mark.parametrize("option", [*WITHOUT_EFFECT, "nbval_kernel_startup_timeout"])
 def test_options_without_effect_are_refused(option):
-    pytest_configure(SimpleNamespace(getoption=lambda name, default: default))
+    pytest_configure(SimpleNamespace(getoption=lambda name, default: {"nbval_kernel_startup_timeout": 60}.get(name)))
     with pytest.raises(pytest.UsageError, match=f"--{option.replace('_', '-')} has no effect"):
         pytest_configure(SimpleNamespace(getoption=lambda name, default: "x" if name == option else default))
 

@@ -1,5 +1,6 @@
 """The regression is attacked where it matters most: on the ascents of part 4, a few cells of a notebook at a time."""
 
+import asyncio
 from typing import NamedTuple
 
 import nbformat
@@ -63,7 +64,8 @@ def first_difference(name, cells, old="", new="", environment=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     book.cells = code
     nbformat.write(book, path)
-    for number, (cell, expected) in enumerate(zip(executed(path, environment).cells, published, strict=True), 1):
+    fresh = asyncio.run(executed(path, environment)).cells
+    for number, (cell, expected) in enumerate(zip(fresh, published, strict=True), 1):
         for change in Tolerance.of(cell).changes(expected, cell.outputs):
             return number, change
     return None

@@ -1,5 +1,6 @@
 """How far outputs move under other roundings, and what is said of a cell's tolerance."""
 
+import asyncio
 import json
 import math
 
@@ -53,7 +54,7 @@ def rounded(tmp_path_factory):
 
     def results(rounding, again=False):
         if again or rounding not in known:
-            (output,) = executed(path, {"ROUNDING": rounding} if rounding else {}).cells[0].outputs
+            (output,) = asyncio.run(executed(path, {"ROUNDING": rounding} if rounding else {})).cells[0].outputs
             known[rounding] = json.loads(output.text)
         return known[rounding]
 

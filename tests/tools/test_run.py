@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
@@ -101,6 +102,27 @@ def test_a_cell_of_parameters_that_is_no_python_is_refused(course):
         parse_parameters(course("a/one", "%time x = 1"), "x=1")
 
 
+@pytest.mark.parametrize("line", ["for x in range(3):\n    y = x", "x += 1", "if True:\n    x = 2", "f(1)"])
+def test_a_cell_of_parameters_does_nothing_but_assign(course, line):
+    path = course("a/one", f'"""What may be changed."""\nx = 1\n{line}')
+    said = f"a/one: its cell of parameters is to assign values only, got `{line.splitlines()[0]}`"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        parse_parameters(path, "x=1")
+
+
+def test_a_value_that_no_dictionary_can_hold_is_no_parameter(course):
+    path = course("a/one", "x = {[1]: 2}\ny = {'a': 2}")
+    with pytest.raises(ValueError, match=r"no parameter 'x'; a/one has the parameters y="):
+        parse_parameters(path, "x=1")
+    with pytest.raises(ValueError, match="expected y to be of type dict"):
+        parse_parameters(path, "y='{[1]: 2}'")
+
+
+def test_a_name_that_is_given_twice_is_refused(course):
+    with pytest.raises(ValueError, match=r"cannot read 'x=1 x=2': x is given twice"):
+        parse_parameters(course("a/one", "x = 3"), "x=1 x=2")
+
+
 def test_parameters_reach_the_notebook(course, tmp_path):
     path = course("a/one", "x = 1", "print(x * 2)")
     assert execute(path, {"x": 21}, tmp_path / "out.ipynb").failure is None
@@ -178,6 +200,21 @@ def test_a_cell_that_may_raise_stops_nothing(course, tmp_path):
     assert nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[2].outputs[0].text == "1\n"
 
 
+def test_a_skipped_cell_is_counted_in_the_table(course, tmp_path):
+    path = course("a/one", "x = 1", "# NBVAL_SKIP\n1 / 0", "print(x)")
+    outcomes = execute_all([path, course("a/two", "x = 1")], {}, tmp_path / "out")
+    assert re.search(r"a/one +[\d.]+  ok, cells skipped: 1\na/two +[\d.]+  ok$", report(outcomes))
+
+
+def test_the_last_notebooks_start_first(course, tmp_path):
+    """A course grows heavier towards its end, and none of the long ones is to be left alone there."""
+    log = tmp_path / "log"
+    note = f"open({str(log)!r}, 'a').write('%s ')"
+    paths = [course(name, "x = 1", note % name) for name in ("a/one", "a/two", "b/one", "b/two")]
+    execute_all(paths, {}, tmp_path / "out")
+    assert set(log.read_text().split()[:2]) == {"b/one", "b/two"}
+
+
 def test_cells_after_a_failure_keep_nothing_that_was_published(course, tmp_path):
     path = course("a/one", "x = 1", "1 / 0", "print(1)")
     notebook = nbformat.read(path, as_version=4)
@@ -228,7 +265,7 @@ time.sleep(60)
 def test_after_an_interrupt_nothing_more_is_started_or_written_and_kernels_end(course, tmp_path, signals):
     for name in ("one", "two"):
         course(f"a/{name}", "x = 1", SLOW.format(mark=str(tmp_path / name)))
-    course("a/zero", "x = 1", f"open({str(tmp_path / 'started')!r}, 'w')")  # the third, when one of two is done
+    course("a/also", "x = 1", f"open({str(tmp_path / 'started')!r}, 'w')")  # the third, when one of two is done
     old = tmp_path / "out" / "a" / "one.ipynb"
     old.parent.mkdir(parents=True)
     old.write_text("executed before")
@@ -271,18 +308,23 @@ def eventually(is_so) -> bool:
         (["--notebook", "a/two"], "no notebook 'a/two'"),
         (["--notebook", "a/one", "--params", "y=1"], "no parameter 'y'"),
         (["--params", "x=1"], "PARAMS needs a NOTEBOOK"),
+        (["--notebook", "a/one", "--params", "x=1 x=2"], "x is given twice"),
     ],
 )
 def test_the_command_ends_with_two_and_one_message(course, monkeypatch, capsys, arguments, said):
     course("a/one", "x = 1")
     monkeypatch.setattr("sys.argv", ["run", *arguments])
-    assert tools.run.main() == 2
+    with pytest.raises(SystemExit) as end:
+        tools.run.main()
+    assert end.value.code == 2
     assert said in capsys.readouterr().err
 
 
 def test_no_notebooks_at_all_is_a_sentence(course, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["run"])
-    assert tools.run.main() == 2
+    with pytest.raises(SystemExit) as end:
+        tools.run.main()
+    assert end.value.code == 2
     assert "there are no notebooks in" in capsys.readouterr().err
 
 
@@ -315,6 +357,16 @@ def test_a_notebook_that_is_accepted_is_named_with_what_changed(course, monkeypa
     said = capsys.readouterr().out
     assert said.startswith("accepted a/one: \ncell [2]\n")
     assert "stdout 1" in said
+
+
+@pytest.mark.parametrize("name", ["accept", "portable"])
+@pytest.mark.parametrize(("argument", "said"), [("", "there are no notebooks in"), ("a/one", "no notebook 'a/one'")])
+def test_no_notebook_is_a_sentence_for_the_others_too(course, monkeypatch, capsys, name, argument, said):
+    monkeypatch.setattr("sys.argv", [name, argument])
+    with pytest.raises(SystemExit) as end:
+        import_module(f"tools.regression.{name}").main()
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_notebook_that_fails_is_not_accepted(course, monkeypatch, capsys):

@@ -15,9 +15,10 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 from tools.regression.compare import COLOUR, Tolerance
 from tools.regression.execution import CellError, run_cells
 from tools.regression.notebooks import is_notebook, title
-from tools.regression.outputs import FIGURE, describe, parts
+from tools.regression.outputs import FIGURE, code_cells, describe, parts
 
-REFUSED = ("nbval", "nbval_lax", "nbval_sanitize_with", "sanitize_with", "nbval_kernel_name", "nbdime")
+REFUSED = dict.fromkeys(("nbval", "nbval_lax", "nbval_sanitize_with", "sanitize_with", "nbval_kernel_name", "nbdime"))
+REFUSED["nbval_kernel_startup_timeout"] = 60  # what it is if nobody says anything
 LOCK = "matplotlib_lock"
 
 
@@ -27,8 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:  # noqa: D103
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse what nbval would do beside this, or what would do nothing."""
-    for name in REFUSED:
-        if config.getoption(name, None):
+    for name, default in REFUSED.items():
+        if (config.getoption(name, default) or None) != default:
             raise pytest.UsageError(f"--{name.replace('_', '-')} has no effect with -p tools.regression: leave it out")
 
 
@@ -40,10 +41,8 @@ def other_matplotlib(config: pytest.Config) -> str | None:
     """Say so if matplotlib is not of the pinned minor version, and so draws every figure in another way."""
     if not (lock := config.getini(LOCK)):
         return None
-    here, pinned = (
-        version("matplotlib"),
-        re.search(r"(?m)^matplotlib==(\S+)", (config.rootpath / lock).read_text("utf-8"))[1],
-    )
+    here, locked = version("matplotlib"), (config.rootpath / lock).read_text("utf-8")
+    pinned = re.search(r"(?m)^matplotlib==(\S+)", locked)[1]
     same = here.split(".")[:2] == pinned.split(".")[:2]
     return None if same else f"figures not compared: matplotlib {here} here, {pinned} in {lock}"
 
@@ -68,7 +67,7 @@ class Notebook(IPyNbFile):
             asyncio.run(run_cells(fresh, self.path.parent, self.config.option.nbval_cell_timeout))
         except CellError as error:
             self.error = error
-        self.fresh = [cell for cell in fresh.cells if cell.cell_type == "code"]
+        self.fresh = code_cells(fresh)
 
 
 class Cell(IPyNbCell):
@@ -115,18 +114,9 @@ class Cell(IPyNbCell):
             pytest.skip(skipped)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
-        """Return the cell, the line of it that matters, and what is wrong."""
-        said, number = str(excinfo.value), getattr(excinfo.value, "number", self.cell_num + 1)
-        cell = self.parent.fresh[number - 1]
-        source = [line.strip() for line in cell.source.splitlines() if line.strip()] or [""]
-        if self.comparison_traceback:
-            said = self.comparison_traceback[0]
-            made = [line for line in source if ("show" if "pictures" in said else "print(") in line] or source
-            words = [word for word in said.split() if len(word) > 3]
-            source = sorted(made, key=lambda line: sum(word in line for word in words))  # the last is the likeliest
-        elif isinstance(excinfo.value, CellError):
-            said = excinfo.value.cause
-            texts = "\n".join(line for output in cell.outputs for line in output.get("traceback", []))
-            raised = re.search(r"-+> \d+ (.*)", COLOUR.sub("", texts))
-            source = [raised[1].strip()] if raised else source
-        return f"{title(self.path)} cell [{number}], `{source[-1]}`: {COLOUR.sub('', said)}"
+        """Return the cell, its source, and what is wrong."""
+        error = excinfo.value
+        if not isinstance(error, CellError):
+            said = self.comparison_traceback[0] if self.comparison_traceback else str(error)
+            error = CellError(self.cell_num + 1, self.cell.source, said)
+        return f"{title(self.path)} {COLOUR.sub('', str(error))}"

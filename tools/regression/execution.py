@@ -89,19 +89,16 @@ def cause(error: Exception, cell: NotebookNode, timeout: int) -> str:
     return f"{said}\n{told}".rstrip("\n")  # of a group of exceptions, stderr alone tells
 
 
-def executed(path: Path, environment: dict[str, str] | None = None) -> NotebookNode:
+async def executed(path: Path, environment: dict[str, str] | None = None) -> NotebookNode:
     """Return the notebook with the outputs of a new execution, in a kernel with these variables more.
+
+    With ROUNDING among them the kernel rounds as `rounding` says.
 
     Raises:
         CellError: as `run_cells` does.
     """
-    return asyncio.run(fresh(path, environment or {}))
-
-
-async def fresh(path: Path, environment: dict[str, str]) -> NotebookNode:
-    """Return what `executed` does; with ROUNDING in its environment a kernel rounds as `rounding` says."""
     notebook = nbformat.read(path, as_version=4)
-    if "ROUNDING" not in environment:
+    if "ROUNDING" not in (environment or {}):
         await run_cells(notebook, path.parent, environment=environment)
         return notebook
     script = STARTUP / "profile_default" / "startup" / "rounding.py"

@@ -57,6 +57,11 @@ class Part(NamedTuple):
     boxes: tuple[tuple[int, int, int, int], ...] = ()  # of a figure: where its pictures of pixels lie
 
 
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """Return the notebook's code cells; JupyterLab numbers them in this order."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
 def coalesced(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Return the outputs with one text for each stream between two displays, however the prints were timed.
 

@@ -14,7 +14,6 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tools.regression.cells import Cell
-from tools.regression.compare import Tolerance
 from tools.regression.kernels import start_from_copies
 from tools.regression.notebooks import ROOT, one_thread_each, title, without_a_reader
 from tools.regression.outputs import DIFF, write_page
@@ -62,17 +61,12 @@ class Stages:
         self.failed = set()  # notebooks, in the worker that runs them
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Put the items in order: notebooks with a cell that allows more, since they train, the others, the rest."""
-        trains = {title(i.path) for i in items if isinstance(i, Cell) and not Tolerance.of(i.cell).figures}
-
-        def place(item: pytest.Item) -> tuple:
-            about = stage_of(item)
-            return (about[0] not in trains, *about) if about else (2,)
-
+        """Put the items in order: the last notebook first, as in `make run`, each in its stages, and then the rest."""
+        items.sort(key=lambda item: (stage_of(item) or ("", 0))[1])
+        items.sort(key=lambda item: (stage_of(item) or ("", 0))[0], reverse=True)
         for item in items:
             if about := stage_of(item):
                 item.user_properties += [("notebook", about[0]), ("stage", STAGES[about[1]])]
-        items.sort(key=place)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:

@@ -1,0 +1,54 @@
+"""What the commands share: which notebooks they are for, several notebooks at a time, and an end at Ctrl-C."""
+
+import argparse
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tools.regression.notebooks import NOTEBOOKS, WORKERS, find_notebooks, without_a_reader
+
+
+def begin(parser: argparse.ArgumentParser, name: str = "notebook") -> tuple[list[Path], argparse.Namespace]:
+    """Read the command line, with an argument of this name for one notebook, and return the notebooks that it means.
+
+    If there are none, the process ends with 2 and a sentence. From here on SIGTERM is as Ctrl-C.
+    """
+    parser.add_argument(name, nargs="?", default="", help="such as 2_mnist_cnn/1_train_and_test; all if left out")
+    arguments = parser.parse_args()
+    try:
+        paths = find_notebooks(arguments.notebook)
+    except ValueError as error:
+        parser.error(str(error))
+    if not paths:
+        parser.error(f"there are no notebooks in {NOTEBOOKS}")
+    without_a_reader()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return paths, arguments
+
+
+def side_by_side(jobs: dict[str, Callable[[], Awaitable[None]]]) -> None:
+    """Do the jobs, `WORKERS` at a time, under a progress bar that names those now running.
+
+    The last is started first: a course grows heavier towards its end, and no long notebook is to be left for the end.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, once those that ran have ended; nothing more was started.
+    """
+    waiting, running = iter(reversed(jobs.items())), []
+    with tqdm(total=len(jobs), unit="notebook", mininterval=0) as bar:
+
+        async def work() -> None:
+            for name, job in waiting:
+                running.append(name)
+                bar.set_postfix_str("now " + ", ".join(running))
+                await job()
+                running.remove(name)
+                bar.update()
+
+        async def workers() -> None:
+            await asyncio.gather(*(work() for _ in range(WORKERS)))
+
+        asyncio.run(workers())
