@@ -92,16 +92,17 @@ lock:  ## Resolve pyproject.toml afresh into requirements/course.lock
 clean:  ## Remove .venv, build and everything else that was made here
 	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis
 
-# One way to make an environment, used for all: afresh in the folder, from what pip is told.
-ifdef TORCH
-ifneq ($(TORCH),cpu)
+# One way to make an environment, used for all: afresh in the folder, from what pip is told. TORCH counts where it is
+# typed after `make`, not where a shell has it for something else; .venv/cpu-only keeps it for when .venv is made again.
+TYPED := $(if $(filter command line,$(origin TORCH)),$(TORCH))
+ifneq ($(filter-out cpu,$(TYPED)),)
 $(error TORCH=cpu takes the same versions without CUDA; got TORCH=$(TORCH))
 endif
-CPU_ONLY := --extra-index-url https://download.pytorch.org/whl/cpu
-endif
+CPU_ONLY := $(if $(TYPED)$(wildcard .venv/cpu-only),--extra-index-url https://download.pytorch.org/whl/cpu)
 define environment
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...")'
 $(PYTHON) -m venv --clear $(1)
+$(if $(CPU_ONLY),@touch $(1)/cpu-only)
 $(1)/bin/python -m pip install --disable-pip-version-check $(CPU_ONLY) $(2)
 endef
 

@@ -15,7 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-AGAIN = "rm -rf .venv; make install"
 PYTHON = """
 import platform, sys
 assert sys.version_info >= (3, 11), f"{platform.python_version()}, and 3.11 or newer is needed"
@@ -30,25 +29,26 @@ print(f"{torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count(
 PINNED = ["-m", "pip", "--isolated", "install", "--quiet", "--dry-run", "--no-deps", "--no-index", "--requirement"]
 PINNED += ["requirements/course.lock"]
 KERNEL = """
-from jupyter_client.manager import start_new_kernel
-manager, client = start_new_kernel(startup_timeout=60, extra_arguments=["--log-level=ERROR"])
-said = []
-client.execute_interactive("print(6 * 7)", timeout=60, output_hook=lambda m: said.append(m["content"].get("text")))
-manager.shutdown_kernel(now=True)
-print("starts and answers" if "42\\n" in said else 1 / 0)
+import nbclient, nbformat
+cell = nbformat.v4.new_code_cell("print(6 * 7)")
+nbclient.execute(nbformat.v4.new_notebook(cells=[cell]), startup_timeout=60, timeout=60)
+print("starts and answers", cell.outputs[0].text)
 """
-
-
 OWN = Path(".venv/bin/python")  # under ROOT; with conda and in Colab it is not there
 
 
-def ask(*question: str, cure: str = AGAIN) -> str:
+def again(option: str = "") -> str:
+    """Return the command that makes the environment afresh on this machine; the option is one of make's."""
+    return f"make -B install{option}" if shutil.which("make") else "conda env update --file environment.yml"
+
+
+def ask(*question: str, cure: str = "") -> str:
     """Return what the course's python prints, given these arguments; RuntimeError with its last line if it fails."""
-    python = ROOT / OWN
+    python, cure = ROOT / OWN, cure or again()
     if not python.exists():
         python, cure = sys.executable, "python -m pip install --requirement requirements/course.lock"
         if not find_spec("torch"):
-            raise RuntimeError("there is no .venv; type: make install")
+            raise RuntimeError(f"there is no environment; type: {again()}")
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore", "PIP_CONFIG_FILE": os.devnull}
     try:
         done = subprocess.run([python, *question], cwd=ROOT, env=quiet, capture_output=True, text=True, timeout=90)
@@ -79,13 +79,13 @@ def disk() -> str:
     there = (ROOT / OWN).exists() or find_spec("torch")
     free, wanted = shutil.disk_usage(ROOT).free / 1e9, 1 if there else 6
     if free < wanted:
-        cure = "rm -rf build" if there else "make install TORCH=cpu, which wants 2 GB"
+        cure = "rm -rf build" if there else again(" TORCH=cpu") + ", which wants 2 GB"
         raise RuntimeError(f"{free:.1f} GB free, and {wanted} GB is wanted; type: {cure}")
     return f"build/ can be written, {free:.0f} GB free"
 
 
 CHECKS = {
-    "python": lambda: ask("-c", PYTHON, cure=f"{AGAIN} PYTHON=python3.12"),
+    "python": lambda: ask("-c", PYTHON, cure=again(" PYTHON=python3.12")),
     "torch": lambda: ask("-c", TORCH),
     "versions": lambda: ask(*PINNED) or "those of requirements/course.lock",
     "MNIST": lambda: sums(r"\S+\.gz", ""),

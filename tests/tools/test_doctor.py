@@ -11,7 +11,7 @@ import pytest
 from tools import doctor
 
 ROOT = Path(__file__).resolve().parents[2]
-AGAIN = "type: rm -rf .venv; make install"
+AGAIN = "type: make -B install"
 
 
 @pytest.fixture
@@ -128,9 +128,21 @@ def test_without_an_environment_it_says_how_to_make_one(patient):
     (patient / ".venv").unlink()
     command = [sys._base_executable, "-S", "-E", "-m", "tools.doctor"]  # sees the standard library only
     done = subprocess.run(command, cwd=patient, capture_output=True, text=True)
-    assert done.stdout.splitlines()[0] == "WRONG python   there is no .venv; type: make install"
+    assert done.stdout.splitlines()[0] == f"WRONG python   there is no environment; {AGAIN}"
     assert done.returncode == 1
     assert done.stderr == ""
+
+
+def test_where_there_is_no_make_no_cure_names_it(patient, monkeypatch, capsys):
+    """As on Windows, where conda is the way."""
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    (patient / ".venv").unlink()
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 0, 10**9))
+    _, lines = report(capsys)
+    assert lines["WRONG python"] == "there is no environment; type: conda env update --file environment.yml"
+    assert len([line for line in lines if "WRONG" in line]) == 5
+    assert not any("make" in text for text in lines.values())
 
 
 def test_without_a_venv_the_python_that_asks_is_the_one_that_is_meant(patient):
@@ -155,7 +167,7 @@ def test_a_build_folder_that_cannot_be_written_is_found(patient, capsys, monkeyp
     [
         (True, 0.1, "0.1 GB free, and 1 GB is wanted; type: rm -rf build"),
         (True, 5, None),
-        (False, 5, "5.0 GB free, and 6 GB is wanted; type: make install TORCH=cpu, which wants 2 GB"),
+        (False, 5, "5.0 GB free, and 6 GB is wanted; type: make -B install TORCH=cpu, which wants 2 GB"),
         (False, 7, None),
     ],
 )

@@ -11,6 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from tools import doctor
 from tools.test import selection
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,13 +76,41 @@ def test_every_environment_is_made_in_the_same_way(target):
     first = next(number for number, line in enumerate(lines) if "sys.version_info < (3, 11)" in line)
     made = re.fullmatch(r"python9 -m venv --clear (\S+)", lines[first + 1])[1]
     install = f"{made}/bin/python -m pip install --disable-pip-version-check --extra-index-url"
-    assert lines[first + 2].startswith(install)
+    assert lines[first + 2] == f"touch {made}/cpu-only"
+    assert lines[first + 3].startswith(install)
 
 
 def test_another_torch_is_refused():
     done = subprocess.run(["make", "-n", "install", "TORCH=rocm"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "TORCH=cpu takes the same versions without CUDA; got TORCH=rocm" in done.stderr
+
+
+FAKE = """#!/bin/sh
+# A python that makes environments of which it is the python, and writes down what their pip is told.
+[ "$1" = -c ] && exec echo "$PWD/.venv"
+[ "$2" = venv ] && { rm -rf "$4"; mkdir -p "$4/bin"; exec cp "$0" "$4/bin/python"; }
+echo "$@" >> told
+"""
+
+
+@pytest.mark.parametrize(("typed", "light"), [(["TORCH=cpu"], True), ([], False)])
+def test_an_environment_without_cuda_is_made_again_without_it(tmp_path, monkeypatch, typed, light):
+    """Where the lock has changed, and by the cure of `make doctor`; what a shell has as TORCH is for something else."""
+    monkeypatch.setenv("TORCH", "/opt/torch")
+    (tmp_path / "python").write_text(FAKE)
+    (tmp_path / "python").chmod(0o755)
+    (tmp_path / "requirements").mkdir()
+    lock = tmp_path / "requirements" / "course.lock"
+    lock.touch()
+    here = ["-C", str(tmp_path), "-f", str(ROOT / "Makefile"), f"PYTHON={tmp_path}/python"]
+    make(*here, "install", *typed)
+    make(*here, "install")  # which has nothing to do
+    os.utime(lock, (2**31, 2**31))
+    make(*here, "install")
+    make(*here, *doctor.again().split()[1:])
+    told = (tmp_path / "told").read_text().splitlines()
+    assert ["download.pytorch.org/whl/cpu" in line for line in told] == [light] * 3
 
 
 @pytest.mark.parametrize(
