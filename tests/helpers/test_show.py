@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 
 from helpers import show
-from helpers.activations import show_activations
 from helpers.occlusion import show_occlusion
 from helpers.reader import MARKS
-from helpers.show import RED, SIGNED, image_grid, show_adversarial, show_figure, sliders, subplots
+from helpers.show import RED, SIGNED, image_grid, show_figure, sliders, subplots
 
 
 @pytest.fixture
@@ -95,38 +94,44 @@ def drawn_into(images) -> plt.Figure:
     return figure
 
 
+def draw_all() -> None:
+    """Show each kind of figure."""
+    images = torch.rand(6, 8, 8, generator=torch.Generator().manual_seed(0))
+    options = {"titles": range(6), "rows": ["a", "b"], "columns": 3, "frames": [RED] + [None] * 5}
+    show_figure(image_grid(images, cmap=SIGNED, colorbar="value", **options), "a grid")
+    show_figure(show_occlusion(images[:2, None], images[2:4, :6, :6], torch.tensor([1, 2]), patch=3), "maps")
+    show_figure(drawn_into(images), "what is drawn into axes")
+
+
+@pytest.fixture(scope="module")
+def plain() -> list[str]:
+    """All figures as they are where nobody has set anything."""
+    with pytest.MonkeyPatch.context() as patch:
+        displayed = []
+        patch.setattr(show, "display", lambda *content, **options: displayed.append((content, options)))
+        draw_all()
+    found = pictures(displayed)
+    assert len(set(found)) == 3
+    return found
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         "dark_background",
-        {"image.origin": "lower", "image.interpolation": "bilinear", "image.aspect": "auto", "image.resample": False},
-        {"savefig.dpi": 40, "savefig.facecolor": "black", "savefig.transparent": True, "figure.dpi": 40},
-        {"font.size": 20, "font.family": "monospace", "text.color": "red", "xtick.direction": "in"},
-        {"figure.autolayout": True, "figure.facecolor": "green", "lines.antialiased": False, "axes.linewidth": 5},
-        {"image.cmap": "jet", "lines.linewidth": 5, "errorbar.capsize": 9, "scatter.marker": "x", "hist.bins": 3},
-        {"legend.fontsize": 20, "legend.loc": "lower left", "axes.titlesize": 30, "xtick.minor.visible": True},
-        {"axes.formatter.limits": (0, 0), "patch.force_edgecolor": True, "text.usetex": True, "axes.labelsize": 3},
+        {"image.origin": "lower", "image.interpolation": "bilinear", "image.aspect": "auto", "image.cmap": "jet"}
+        | {"savefig.dpi": 40, "savefig.facecolor": "black", "savefig.transparent": True, "figure.dpi": 40}
+        | {"legend.fontsize": 20, "legend.loc": "lower left", "axes.titlesize": 30, "xtick.minor.visible": True},
+        {"font.size": 20, "font.family": "monospace", "text.color": "red", "xtick.direction": "in", "hist.bins": 3}
+        | {"figure.autolayout": True, "figure.facecolor": "green", "lines.antialiased": False, "axes.linewidth": 5}
+        | {"lines.linewidth": 5, "errorbar.capsize": 9, "scatter.marker": "x", "patch.force_edgecolor": True},
+        {"axes.formatter.limits": (0, 0), "text.usetex": True, "axes.labelsize": 3, "image.resample": False},
     ],
 )
-def test_what_a_reader_sets_for_figures_changes_none_of_ours(settings, shown):
-    images = torch.rand(6, 8, 8, generator=torch.Generator().manual_seed(0))
-
-    def draw():
-        options = {"titles": range(6), "rows": ["a", "b"], "columns": 3, "frames": [RED] + [None] * 5}
-        show_figure(image_grid(images, cmap=SIGNED, colorbar="value", **options), "a grid")
-        show_figure(subplots(1, 2, size=(4, 2), sharey=True)[0], "two pairs of axes")
-        show_figure(image_grid(images, cmap=None), "without a map")
-        show_figure(show_activations(images), "activations")
-        show_figure(show_occlusion(images[:2, None], images[2:4, :6, :6], torch.tensor([1, 2]), patch=3), "maps")
-        show_figure(show_adversarial(images[:2, None], images[2:4, None], torch.eye(2)), "an attack")
-        show_figure(drawn_into(images), "what is drawn into axes")
-
-    draw()
+def test_what_a_reader_sets_for_figures_changes_none_of_ours(settings, plain, shown):
     with plt.style.context(settings):
-        draw()
-    plain = pictures(shown)
-    assert len(set(plain[:7])) == 7
-    assert plain[7:] == plain[:7]
+        draw_all()
+    assert pictures(shown) == plain
 
 
 def test_the_style_ends_with_the_figure(shown):
