@@ -61,10 +61,10 @@ colab: build/colab-env/ready  ## Execute every notebook (or NOTEBOOK=...) in Col
 	@build/colab-env/bin/python -m tools.run --notebook "$$NOTEBOOK"
 
 checkpoints: $(READY)  ## Train both networks from scratch into data/ (a few minutes)
-	@$(BIN)/python -m tools.checkpoints
+	@$(BIN)/python -m tools.study checkpoints
 
 study: $(READY)  ## Train the 200 networks of notebook 2.6's table into data/ (half an hour; goes on where it was)
-	@$(BIN)/python -m tools.study
+	@$(BIN)/python -m tools.study study
 
 doctor:  ## Say in ten lines what is wrong with this machine's environment, and what to type
 	@$(PYTHON) -m tools.doctor
