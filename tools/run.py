@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import sys
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -60,15 +59,11 @@ async def _execute(path: Path, parameters: dict[str, object], output: Path, time
 
 def execute_all(paths: list[Path], parameters: dict[str, object], output: Path = BUILD) -> list[Outcome]:
     """Execute the notebooks side by side; after Ctrl-C what was finished is still returned."""
-    outcomes = []
-
-    async def one(path: Path) -> None:
-        to = output / f"{title(path)}.ipynb"
-        outcomes.append(await _execute(path, parameters, to, CELL_TIMEOUT, path.parent))
-
-    with suppress(KeyboardInterrupt):
-        side_by_side({title(path): partial(one, path) for path in paths})
-    return sorted(outcomes)
+    work = {
+        title(path): partial(_execute, path, parameters, output / f"{title(path)}.ipynb", CELL_TIMEOUT, path.parent)
+        for path in paths
+    }
+    return sorted(side_by_side(work).values())
 
 
 def report(outcomes: list[Outcome]) -> str:

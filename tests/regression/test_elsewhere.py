@@ -17,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from tests.regression.test_kernels import ended
 from tools.regression.cells import pytest_configure
 from tools.regression.notebooks import ROOT
+from tools.regression.stages import pytest_collection_modifyitems
 
 ACCEPT = """
 import sys
@@ -139,6 +140,20 @@ def test_what_changed_is_found_in_its_cell(name, report):
 def test_marks_are_counted(report):
     row = next(line for line in report.splitlines() if line.startswith("1_all/marked "))
     assert row.split()[3:7] == ["2c", "0f", "2c", "0f"]
+
+
+def test_the_last_notebook_is_first_in_its_stages_and_other_tests_keep_their_order():
+    def item(name):
+        return SimpleNamespace(nodeid=name, user_properties=[])
+
+    cells = [f"notebooks/{book}.ipynb::cell [{number}]" for book in ("1_a/1_x", "2_b/1_y") for number in range(1, 13)]
+    runs = [f"tests/test_execution.py::test_it_runs[{book}]" for book in ("1_a/1_x", "2_b/1_y")]
+    others = ["tests/test_z.py::test_b", "tests/test_a.py::test_a"]
+    items = [item(name) for name in [others[0], *cells, *runs, others[1]]]
+    pytest_collection_modifyitems(items)
+    assert [item.nodeid for item in items] == [runs[1], *cells[12:], runs[0], *cells[:12], *others]
+    assert items[1].user_properties == [("notebook", "2_b/1_y"), ("stage", "published")]
+    assert items[-1].user_properties == []
 
 
 def test_a_broken_notebook_is_one_failure(report):

@@ -16,8 +16,8 @@ A table at the end says what was compared and what was not (`stages`); what diff
 under other roundings (`rounding`), `prose` finds the numbers that the text quotes.
 
 Elsewhere: copy this folder to `tools/regression` beside your `notebooks/<folder>/<name>.ipynb`, install nbval,
-nbclient, pytest-xdist, numpy and Pillow (PyTorch and tqdm for `portable`), type `python -m tools.regression.accept`
-and then `pytest -p tools.regression notebooks`. `matplotlib_lock = <file>` in pytest's settings names a file that pins
+nbclient, pytest-xdist, tqdm, numpy and Pillow (PyTorch for `portable`), type `python -m tools.regression.accept` and
+then `pytest -p tools.regression notebooks`. `matplotlib_lock = <file>` in pytest's settings names a file that pins
 matplotlib; with another minor version figures are counted as not compared. nbval's own `--nbval...` switches are
 refused, but for the time that a cell may take and `--nbval-current-env`, which is what happens.
 

@@ -4,11 +4,15 @@ import argparse
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from tqdm import tqdm
 
 from tools.regression.notebooks import NOTEBOOKS, WORKERS, find_notebooks, without_a_reader
+
+T = TypeVar("T")
 
 
 def begin(parser: argparse.ArgumentParser, name: str = "notebook") -> tuple[list[Path], argparse.Namespace]:
@@ -29,22 +33,20 @@ def begin(parser: argparse.ArgumentParser, name: str = "notebook") -> tuple[list
     return paths, arguments
 
 
-def side_by_side(jobs: dict[str, Callable[[], Awaitable[None]]]) -> None:
-    """Do the jobs, `WORKERS` at a time, under a progress bar that names those now running.
+def side_by_side(jobs: dict[str, Callable[[], Awaitable[T]]]) -> dict[str, T]:
+    """Do the jobs, `WORKERS` at a time, under a progress bar that names those now running, and return their results.
 
     The last is started first: a course grows heavier towards its end, and no long notebook is to be left for the end.
-
-    Raises:
-        KeyboardInterrupt: after Ctrl-C, once those that ran have ended; nothing more was started.
+    After Ctrl-C nothing more is started, those that run end, and only what was finished is returned.
     """
-    waiting, running = iter(reversed(jobs.items())), []
-    with tqdm(total=len(jobs), unit="notebook", mininterval=0) as bar:
+    waiting, running, results = iter(reversed(jobs.items())), [], {}
+    with tqdm(total=len(jobs), unit="notebook", mininterval=0) as bar, suppress(KeyboardInterrupt):
 
         async def work() -> None:
             for name, job in waiting:
                 running.append(name)
                 bar.set_postfix_str("now " + ", ".join(running))
-                await job()
+                results[name] = await job()
                 running.remove(name)
                 bar.update()
 
@@ -52,3 +54,4 @@ def side_by_side(jobs: dict[str, Callable[[], Awaitable[None]]]) -> None:
             await asyncio.gather(*(work() for _ in range(WORKERS)))
 
         asyncio.run(workers())
+    return results

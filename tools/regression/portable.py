@@ -4,7 +4,6 @@ import argparse
 import math
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -74,13 +73,13 @@ def verdict(cell: NotebookNode, most: Moved) -> str:
     return "tag too loose" * (allowed.compared and loose)
 
 
-async def measure(path: Path, environment: dict[str, str], name: str, found: dict[str, list[Moved] | str]) -> None:
-    """Execute the notebook in this variant; note how far each code cell moved, or the last line of what it raised."""
+async def measure(path: Path, environment: dict[str, str]) -> list[Moved] | str:
+    """Execute the notebook in a variant; return how far each code cell moved, or the last line of what it raised."""
     try:
         published, new = map(code_cells, (nbformat.read(path, as_version=4), await executed(path, environment)))
-        found[name] = [moved(old.outputs, now.outputs) for old, now in zip(published, new, strict=True)]
+        return [moved(old.outputs, now.outputs) for old, now in zip(published, new, strict=True)]
     except Exception as error:  # the others are measured all the same
-        found[name] = f"{type(error).__name__}: {str(error).strip().rpartition(chr(10))[2]}"
+        return f"{type(error).__name__}: {str(error).strip().rpartition(chr(10))[2]}"
 
 
 def report(path: Path, found: dict[str, list[Moved] | str]) -> tuple[list[str], int]:
@@ -103,31 +102,30 @@ def report(path: Path, found: dict[str, list[Moved] | str]) -> tuple[list[str], 
     return lines, red
 
 
+def measure_all(paths: list[Path], variants: dict[str, dict[str, str]]) -> dict[str, list[Moved] | str]:
+    """Return what `measure` does for every notebook in every variant, by `folder/name, variant`."""
+    product = [(path, name) for name in variants for path in paths]
+    return side_by_side({f"{title(path)}, {name}": partial(measure, path, variants[name]) for path, name in product})
+
+
 def main() -> int:
     """Measure one notebook or all in every variant, and print what moved; return 1 if something does not hold."""
     paths, _ = begin(argparse.ArgumentParser(prog="make portable", description=__doc__))
     one_thread_each()
     others = ROUNDINGS | (GPU if torch.cuda.is_available() else {})
-    found = {path: {} for path in paths}
-    first, then = (
-        {
-            f"{title(path)} {name}": partial(measure, path, environment, name, found[path])
-            for name, environment in variants.items()
-            for path in paths
-        }
-        for variants in (PROCESSORS, others)
-    )
-    with suppress(KeyboardInterrupt):  # what was measured is still told
-        side_by_side(first)  # in new processes, since PyTorch asks when it is imported
+    found = measure_all(paths, PROCESSORS)  # in new processes, since PyTorch asks when it is imported
+    if len(found) == len(PROCESSORS) * len(paths):  # not interrupted
         start_from_copies()
-        side_by_side(then)
-    reds = 0
-    for path in filter(found.get, paths):
-        lines, red = report(path, found[path])
+        found |= measure_all(paths, others)
+    reds, variants = 0, PROCESSORS | others
+    for path in paths:
+        own = {name: found[key] for name in variants if (key := f"{title(path)}, {name}") in found}
+        lines, red = report(path, own)
         reds += red
-        print(f"\n{title(path)}: {'RED' if red else 'green'}", *(lines or ["  nothing moved"]), sep="\n")
-    print(f"\n{len(PROCESSORS) + len(others)} variants of {len(paths)} notebooks: {reds or 'nothing'} does not hold")
-    if missing := len(first) + len(then) - sum(map(len, found.values())):
+        said = "RED" if red else "green" if own else "not measured"
+        print(f"\n{title(path)}: {said}", *(lines or ["  nothing moved"] * bool(own)), sep="\n")
+    print(f"\n{len(variants)} variants of {len(paths)} notebooks: {reds or 'nothing'} does not hold")
+    if missing := len(variants) * len(paths) - len(found):
         print(f"interrupted: {missing} were not measured")
     return int(reds + missing > 0)
 

@@ -17,50 +17,32 @@ def _round_differently():
     seed = os.environ["ROUNDING"]
 
     def moved(values):
+        """Return the values with their last bits moved; a gradient by them stays as it is."""
         whole = {torch.float32: torch.int32, torch.float64: torch.int64}.get(values.dtype)
         if whole is None:
             return values
-        scaled = values * 1024
-        exact = (scaled == scaled.round()) & (scaled.abs() < 2**20) | ~values.isfinite()
-        bits = values.contiguous().view(whole)
+        scaled = values.detach() * 1024
+        exact = (scaled == scaled.round()) & (scaled.abs() < 2**20) | ~scaled.isfinite()
+        bits = values.detach().contiguous().view(whole)
         mixed = (bits.long() ^ (bits.long() >> 17)) * 0x2545F4914F6CDD1D + int(seed) * 0x9E3779B97F4A7C1
         step = ((mixed >> 40) % 3 - 1).to(whole)  # -1, 0 or 1
-        return torch.where(exact, values, (bits + step).view(values.dtype))
-
-    class Backward(torch.autograd.Function):
-        """Leaves the values as they are and moves their gradient."""
-
-        @staticmethod
-        def forward(_, x):
-            return x.view_as(x)
-
-        @staticmethod
-        def backward(_, gradient):
-            return gradient + (moved(gradient) - gradient).detach()  # which can be differentiated again
-
-    class Forward(torch.autograd.Function):
-        """Moves the values and leaves their gradient as it is."""
-
-        @staticmethod
-        def forward(_, x):
-            return moved(x)
-
-        @staticmethod
-        def backward(_, gradient):
-            return gradient
+        apart = (bits + step).view(values.dtype) - values.detach()  # exactly one unit in the last place
+        return torch.where(exact, values, values + apart)
 
     def patched(kind):
         plain = kind.forward
 
         def forward(layer, input):  # noqa: A002 torch's name
-            x = input
             if seed.isdigit():
-                return Forward.apply(plain(layer, Backward.apply(x)))
-            if x.is_meta:  # which has a shape and no values
-                return plain(layer, x)
+                x = input.view_as(input)  # whose gradient is what comes through this layer alone
+                if x.requires_grad:
+                    x.register_hook(moved)
+                return moved(plain(layer, x))
+            if input.is_meta:  # which has a shape and no values
+                return plain(layer, input)
             there = copy.copy(layer)
             there._parameters = {name: v if v is None else v.to(seed) for name, v in layer._parameters.items()}
-            return plain(there, x.to(seed)).to(x.device)
+            return plain(there, input.to(seed)).to(input.device)
 
         kind.forward = forward
 

@@ -20,6 +20,7 @@ from tools.regression.outputs import DIFF, write_page
 
 STAGES = ("executes", "published")
 EXECUTES = re.compile(r"test_it_runs\w*\[(.*)\]")
+failed = set()  # notebooks that cannot go on, of those that this process executes
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,15 +28,16 @@ def pytest_configure(config: pytest.Config) -> None:
     one_thread_each()
     without_a_reader()
     start_from_copies()
-    config.pluginmanager.register(Stages())
     if not hasattr(config, "workerinput"):  # not a worker of pytest-xdist
         shutil.rmtree(DIFF, ignore_errors=True)
 
 
-def stage_of(item: pytest.Item) -> tuple[str, int] | None:
-    """Return the notebook that an item executes and which of `STAGES` that is; None for any other test."""
-    found = EXECUTES.match(item.name)
-    return (title(item.path), 1) if isinstance(item, Cell) else (found[1], 0) if found else None
+def stage_of(nodeid: str) -> tuple[str, str]:
+    """Return the notebook that a test executes and which of `STAGES` that is; for any other test its module and ""."""
+    module, _, name = nodeid.partition("::")
+    if found := EXECUTES.match(name):
+        return found[1], STAGES[0]
+    return (title(Path(module)), STAGES[1]) if module.endswith(".ipynb") else (module, "")
 
 
 class Schedule(LoadScopeScheduling):
@@ -43,9 +45,7 @@ class Schedule(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         """Return the group of a test: its notebook or its module."""
-        module, _, name = nodeid.partition("::")
-        found = EXECUTES.match(name)
-        return found[1] if found else title(Path(module)) if module.endswith(".ipynb") else module
+        return stage_of(nodeid)[0]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -54,57 +54,54 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedule:
     return Schedule(config, log)
 
 
-class Stages:
-    """What one run of pytest knows of the notebooks."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the items in order: the last notebook first, as in `make run`, each in its stages, and then the rest."""
+    about = {item.nodeid: stage_of(item.nodeid) for item in items}
+    items.sort(key=lambda item: about[item.nodeid][1])
+    items.sort(key=lambda item: about[item.nodeid][0] if about[item.nodeid][1] else "", reverse=True)
+    for item in items:
+        if about[item.nodeid][1]:
+            item.user_properties += zip(("notebook", "stage"), about[item.nodeid], strict=True)
 
-    def __init__(self):
-        self.failed = set()  # notebooks, in the worker that runs them
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Put the items in order: the last notebook first, as in `make run`, each in its stages, and then the rest."""
-        items.sort(key=lambda item: (stage_of(item) or ("", 0))[1])
-        items.sort(key=lambda item: (stage_of(item) or ("", 0))[0], reverse=True)
-        for item in items:
-            if about := stage_of(item):
-                item.user_properties += [("notebook", about[0]), ("stage", STAGES[about[1]])]
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out the cells after one that raised; after one whose outputs only differ they still tell something."""
+    if isinstance(item, Cell) and stage_of(item.nodeid)[0] in failed:
+        pytest.skip("not reached")
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Leave out the cells after one that raised; after one whose outputs only differ they still tell something."""
-        if isinstance(item, Cell) and title(item.path) in self.failed:
-            pytest.skip("not reached")
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item):
-        """Note which notebook cannot go on."""
-        report = yield
-        about = stage_of(item)
-        if about and report.failed and not getattr(item, "comparison_traceback", None):
-            self.failed.add(about[0])
-        return report
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """Note which notebook cannot go on."""
+    report = yield
+    if report.failed and not getattr(item, "comparison_traceback", None):
+        failed.add(stage_of(item.nodeid)[0])
+    return report
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print a row a notebook: seconds of each stage, what was compared, and what was not."""
-        rows = defaultdict(Counter)  # notebook -> column -> seconds, cells or figures
-        for report in chain.from_iterable(terminalreporter.stats.values()):
-            about = dict(report.user_properties) if isinstance(report, pytest.TestReport) else {}
-            if "notebook" in about:
-                row = rows[about.pop("notebook")]
-                row[about.pop("stage")] += report.duration
-                row["failed"] += report.failed
-                row["not reached"] += report.when == "setup" and report.skipped
-                row.update(about if report.when == "call" else {})
-        if not rows:
-            return
-        width = max(map(len, rows))
-        terminalreporter.section("notebooks: seconds, then cells (c) and figures (f)")
-        heads = (f"{head:>14}" for head in (*STAGES, "compared", "not compared", "timing", "not reached"))
-        terminalreporter.line(f"{'':{width}}" + "".join(heads))
-        for name, row in [*sorted(rows.items()), ("all", sum(rows.values(), Counter()))]:
-            cells = [f"{row[stage]:>14.1f}" for stage in STAGES]
-            cells += [f"{row[f'cells {so}']:>8}c{row[f'figures {so}']:>4}f" for so in ("compared", "not compared")]
-            cells += [f"{row[what]:>14}" for what in ("timing", "not reached")]
-            failed = "  FAILED" if row["failed"] and name != "all" else ""
-            terminalreporter.line(f"{name:{width}}" + "".join(cells) + failed)
-        if any(row["failed"] for row in rows.values()) and (page := write_page()):
-            terminalreporter.line(f"what differs is side by side in {page.relative_to(ROOT)}")
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print a row a notebook: seconds of each stage, what was compared, and what was not."""
+    rows = defaultdict(Counter)  # notebook -> column -> seconds, cells or figures
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        about = dict(report.user_properties) if isinstance(report, pytest.TestReport) else {}
+        if "notebook" in about:
+            row = rows[about.pop("notebook")]
+            row[about.pop("stage")] += report.duration
+            row["failed"] += report.failed
+            row["not reached"] += report.when == "setup" and report.skipped
+            row.update(about if report.when == "call" else {})
+    if not rows:
+        return
+    width = max(map(len, rows))
+    terminalreporter.section("notebooks: seconds, then cells (c) and figures (f)")
+    heads = (f"{head:>14}" for head in (*STAGES, "compared", "not compared", "timing", "not reached"))
+    terminalreporter.line(f"{'':{width}}" + "".join(heads))
+    for name, row in [*sorted(rows.items()), ("all", sum(rows.values(), Counter()))]:
+        cells = [f"{row[stage]:>14.1f}" for stage in STAGES]
+        cells += [f"{row[f'cells {so}']:>8}c{row[f'figures {so}']:>4}f" for so in ("compared", "not compared")]
+        cells += [f"{row[what]:>14}" for what in ("timing", "not reached")]
+        failed = "  FAILED" if row["failed"] and name != "all" else ""
+        terminalreporter.line(f"{name:{width}}" + "".join(cells) + failed)
+    if any(row["failed"] for row in rows.values()) and (page := write_page()):
+        terminalreporter.line(f"what differs is side by side in {page.relative_to(ROOT)}")
