@@ -72,7 +72,7 @@ doctor:  ## Say in ten lines what is wrong with this machine's environment, and 
 exercises: $(READY)  ## Write the exercise version of every notebook that has exercises into exercises/
 	@$(BIN)/python -m tools.exercises
 
-work:  ## Copy the notebooks to work/, to be changed freely; a copy that is there already stays as it is
+work:  ## Copy the notebooks to work/, to be changed freely; again: what you have not edited is brought up to date
 	@$(PYTHON) -m tools.work
 
 publish: $(READY)  ## Write the public address REPO=owner/name into pyproject.toml, README and every notebook
