@@ -1,5 +1,6 @@
 """Which numbers of the prose are held against the outputs."""
 
+import time
 from decimal import Decimal
 
 import pytest
@@ -22,6 +23,13 @@ from tools.regression.prose import gone, numbers, quoted, stands_in
 )
 def test_numbers_are_quoted_unless_they_call_a_notebook(prose, said):
     assert [number for _, number in quoted(new_markdown_cell(prose))] == said
+
+
+@pytest.mark.parametrize("part", ["<", "[1.2 ", "](", "$", "`", "1.", "1,111"])
+def test_prose_is_read_in_seconds_whatever_it_consists_of(part):
+    start = time.perf_counter()
+    list(quoted(new_markdown_cell(part * 100_000)))
+    assert time.perf_counter() - start < 10
 
 
 def test_hashes_of_digits_are_no_numbers():

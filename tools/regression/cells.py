@@ -73,7 +73,7 @@ class Notebook(IPyNbFile):
 class Cell(IPyNbCell):
     """A code cell, whose outputs are compared with tolerance."""
 
-    comparison_traceback = None  # a list of one text once the outputs were found to differ
+    comparison_traceback = None  # something, once it ran to its end and only its outputs were found to differ
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Return file, line and headline."""
@@ -96,13 +96,12 @@ class Cell(IPyNbCell):
         figures = sum(part.kind == FIGURE for part in parts(self.cell.outputs))
         skipped = other_matplotlib(self.config) if figures and allowed.figures else None
         found = [c for c in allowed.changes(self.cell.outputs, fresh) if not (skipped and c.kind == FIGURE)]
-        for change in reversed(found):  # the first of them is what the failure says
-            shown = describe(change, title(self.path), self.cell_num + 1)
-            limit = allowed.rms if change.kind == FIGURE else allowed.rtol
-            said = f"\n  allowed         {limit:g}" * math.isfinite(change.error)
-            self.comparison_traceback = [f"is not as published\n{shown}{said}"]
-        if found:
-            pytest.fail("outputs differ")
+        shown = [describe(change, title(self.path), self.cell_num + 1) for change in found]
+        if found:  # the first of them is what the failure says
+            limit = allowed.rms if found[0].kind == FIGURE else allowed.rtol
+            said = f"\n  allowed         {limit:g}" * math.isfinite(found[0].error)
+            self.comparison_traceback = True
+            pytest.fail(f"is not as published\n{shown[0]}{said}")
         blind = bool(skipped) or not allowed.figures
         self.user_properties += [
             (f"cells {'not ' * (not allowed.compared)}compared", 1),
@@ -115,6 +114,5 @@ class Cell(IPyNbCell):
         """Return the cell, its source, and what is wrong."""
         error = excinfo.value
         if not isinstance(error, CellError):
-            said = self.comparison_traceback[0] if self.comparison_traceback else str(error)
-            error = CellError(self.cell_num + 1, self.cell.source, said)
+            error = CellError(self.cell_num + 1, self.cell.source, str(error))
         return f"{title(self.path)} {COLOUR.sub('', str(error))}"

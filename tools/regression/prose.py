@@ -8,10 +8,11 @@ from nbformat import NotebookNode
 
 from tools.regression.outputs import Change
 
-# Folded text, code, formulas, addresses, tags, and notebooks called by their number, in a title or a link.
+# Folded text, code, formulas, addresses, tags, and notebooks called by their number, in a title or a link. Nothing is
+# looked for beyond the next mark of its kind, so that it takes time in proportion to the text.
 LEFT_OUT = re.compile(
-    r"<details>.*?</details>|```.*?```|`[^`]*`|\$\$.*?\$\$|(?<!\\)\$[^$]*\$|https?://\S+|<[^>]*>"
-    r"|(?m:^# \d+\.\d+\b)|\[(?:← )?\d\.\d\b[^\]]*\](?=\()|\]\([^)]*\)",
+    r"<details>.*?</details>|```.*?```|`[^`]*`|\$\$.*?\$\$|(?<!\\)\$[^$]*\$|https?://\S+|<[^<>]*>"
+    r"|(?m:^# \d+\.\d+\b)|\[(?:← )?\d\.\d\b[^][]*\](?=\()|\]\([^()]*\)",
     re.DOTALL,
 )
 QUOTED = re.compile(r"(?<![\w.,])(?:\d{1,3}(?:,\d{3})+|\d*)\.\d+(?![\w]|[.,]\d)")
@@ -28,8 +29,9 @@ def quoted(cell: NotebookNode, number: re.Pattern = QUOTED) -> Iterator[tuple[st
     """
     kept = LEFT_OUT.sub(lambda found: "\n" * found[0].count("\n"), cell.source)  # every line keeps its place
     for line, text in zip(cell.source.split("\n"), kept.split("\n"), strict=True):
+        whole = line.strip()
         for found in number.finditer(text):
-            yield line.strip(), found[0]
+            yield whole, found[0]
 
 
 def gone(changes: list[Change], notebook: NotebookNode) -> list[str]:
