@@ -76,7 +76,7 @@ work:  ## Copy the notebooks to work/, to be changed freely; again: what you hav
 	@$(PYTHON) -m tools.work
 
 publish: $(READY)  ## Write the public address REPO=owner/name into pyproject.toml, README and every notebook
-	@$(BIN)/python -m tools.publish "$$REPO"
+	@$(BIN)/python -m tools.publish "$$REPO" && $(BIN)/python -m tools.exercises
 
 lint: $(READY)  ## Format and mend what ruff can
 	$(BIN)/ruff format

@@ -70,7 +70,7 @@ def address(root: Path) -> str:
 
 def main() -> int:
     """Stamp the files; without REPO, with the address that pyproject.toml has."""
-    repository = sys.argv[1] or address(ROOT)
+    repository = " ".join(sys.argv[1:]) or address(ROOT)
     try:
         if not re.fullmatch(r"[A-Za-z0-9][\w-]*/\w[\w.-]*(?<!\.git)", repository, re.ASCII):
             raise ValueError(f"expected REPO=owner/name, such as REPO=ada/digits, got {repository!r}")

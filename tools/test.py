@@ -6,17 +6,22 @@ import sys
 
 from tools.regression.notebooks import ROOT, find_notebooks
 
+EXECUTES = "tests/notebooks/test_execution.py::test_it_runs_with_other_parameters_and_again"
+
 
 def selection(notebook: str, only: str) -> list[str]:
     """Return pytest's arguments for one notebook's cells and the tests that have its name, and for pytest's own `-k`.
 
+    Without a notebook `only` chooses among the tests that take seconds: none that executes a notebook of the course.
+
     Raises:
         ValueError: there is no such notebook; the message lists those there are.
     """
-    paths = find_notebooks(notebook) if notebook else []
-    words = [f"({word})" for word in [*(path.stem for path in paths), only] if word]
-    chosen = [*map(str, paths), str(ROOT / "tests" / "notebooks")] if paths else []
-    return [*chosen, "-k", " and ".join(words)] if words else []
+    words = [f"({only})"] if only else []
+    if not notebook:
+        return ["tests", "--deselect", EXECUTES, "-k", *words] if only else []
+    (path,) = find_notebooks(notebook)
+    return [str(path), str(ROOT / "tests" / "notebooks"), "-k", " and ".join([path.stem, *words])]
 
 
 if __name__ == "__main__":

@@ -140,19 +140,30 @@ def test_one_notebook_is_tested_alone(course):
     path = course("a/one", "x = 1")
     course("b/two", "x = 1")
     assert selection("", "") == []
-    assert selection("", "occlusion") == ["-k", "(occlusion)"]
     assert selection("a/one", "")[0] == str(path)
-    assert selection("a/one", "runs or links")[-2:] == ["-k", "(one) and (runs or links)"]
+    assert selection("a/one", "runs or links")[-2:] == ["-k", "one and (runs or links)"]
     with pytest.raises(ValueError, match=r"(?s)no notebook 'one'.*a/one\n.*b/two"):
         selection("one", "")
 
 
+def collected(*options: str) -> list[str]:
+    """Return the tests that `make test` would run with these options."""
+    collect = {**os.environ, "PYTEST_ADDOPTS": "--collect-only --quiet -n0"}
+    command = [sys.executable, "-m", "tools.test", *options]
+    said = subprocess.run(command, cwd=ROOT, env=collect, capture_output=True, text=True, check=True).stdout
+    return [line for line in said.splitlines() if "::" in line]
+
+
+def test_a_word_chooses_tests_that_execute_no_notebook():
+    tests = collected("--only", "layer_sizes or failure_is_told")
+    assert not any("ipynb" in test or "test_it_runs" in test for test in tests)
+    assert any("test_published.py" in test and "layer_sizes" in test for test in tests)
+    assert any("test_execution.py::test_a_failure_is_told" in test for test in tests)
+
+
 def test_that_is_its_execution_its_cells_and_its_static_tests():
     name = "2_mnist_cnn/3_layer_sizes"
-    collect = {**os.environ, "PYTEST_ADDOPTS": "--collect-only --quiet -n0"}
-    command = [sys.executable, "-m", "tools.test", "--notebook", name]
-    said = subprocess.run(command, cwd=ROOT, env=collect, capture_output=True, text=True, check=True).stdout
-    tests = [line for line in said.splitlines() if "::" in line]
+    tests = collected("--notebook", name)
     kinds = {line.partition("::")[0] for line in tests}
     published, execution = (f"tests/notebooks/test_{what}.py" for what in ("published", "execution"))
     assert {f"notebooks/{name}.ipynb", published, execution} <= kinds

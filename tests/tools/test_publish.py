@@ -70,7 +70,9 @@ def test_publishing_twice_changes_nothing(copy, monkeypatch, capsys):
     publish(monkeypatch, "ada/digits")
     publish(monkeypatch, "ada/digits")
     publish(monkeypatch, "")
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["22", "0", "0"]
+    monkeypatch.setattr("sys.argv", ["publish"])  # as `python -m tools.publish` alone
+    tools.publish.main()
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["22", "0", "0", "0"]
 
 
 @pytest.mark.parametrize(
