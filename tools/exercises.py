@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tools.regression.notebooks import ROOT, find_notebooks, title, write_atomically
+from tools.regression.notebooks import ROOT, find_notebooks, read, title, write_atomically
 
 EXERCISES = ROOT / "exercises"
 SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n.*?^ *# END SOLUTION$", re.MULTILINE | re.DOTALL)
@@ -33,35 +33,38 @@ def without_answers(notebook: NotebookNode) -> NotebookNode:
             answered = cell.metadata.get("nbgrader", {}).get("solution", False)
             cell.source, marks = SOLUTION.subn(STUB, cell.source)
             if answered != bool(marks):
-                raise ValueError(
-                    f"expected BEGIN and END SOLUTION in an answer cell and nowhere else, got\n{cell.source}"
-                )
+                marks = "expected BEGIN and END SOLUTION in an answer cell and nowhere else, got"
+                raise ValueError(f"{marks}\n{cell.source}")
     return exercise
 
 
 def exercise_version(path: Path) -> str:
-    """Return the text of a notebook's exercise version; nothing if it has no exercises."""
-    notebook = nbformat.read(path, as_version=4)
-    has_exercises = any("nbgrader" in cell.metadata for cell in notebook.cells)
-    return nbformat.writes(without_answers(notebook)) + "\n" if has_exercises else ""
+    """Return the text of a notebook's exercise version; nothing if it has no exercises.
+
+    Raises:
+        ValueError: the file is no notebook, or `without_answers` raises it.
+    """
+    if not any("nbgrader" in cell["metadata"] for cell in read(path)["cells"]):
+        return ""
+    return nbformat.writes(without_answers(nbformat.read(path, as_version=4))) + "\n"
 
 
-def main() -> int:
-    """Write what differs, remove what has no notebook any more, and say how many files changed."""
-    changed = 0
-    wanted = {EXERCISES / f"{title(path)}.ipynb": text for path in find_notebooks() if (text := exercise_version(path))}
-    for path in EXERCISES.rglob("*.ipynb"):
-        if path not in wanted:
-            path.unlink()
-            changed += 1
+def main() -> None:
+    """Write every exercise version, remove what has no notebook any more, and say how many files changed."""
+    try:
+        texts = {EXERCISES / f"{title(path)}.ipynb": exercise_version(path) for path in find_notebooks()}
+    except ValueError as error:
+        sys.exit(f"make exercises: {error}")
+    wanted = {path: text for path, text in texts.items() if text}
+    before = {path: path.read_text("utf-8") for path in EXERCISES.rglob("*.ipynb")}
+    for path in before.keys() - wanted.keys():
+        path.unlink()
     for path, text in wanted.items():
-        if not path.is_file() or path.read_text("utf-8") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(text, path)
-            changed += 1
-    print(f"exercises/: {len(wanted)} notebooks, {changed} changed")
-    return 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(text, path)
+    changed = {path for path in before.keys() | wanted.keys() if before.get(path) != wanted.get(path)}
+    print(f"exercises/: {len(wanted)} notebooks, {len(changed)} changed")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
