@@ -1,10 +1,5 @@
 """How every figure of the course looks: colours, colour maps, and axes in one style, whatever a reader has set."""
 
-from collections.abc import Callable
-from functools import wraps
-
-import matplotlib.axes
-import matplotlib.figure
 import matplotlib.pyplot as plt
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; a map for each kind of data.
@@ -28,35 +23,6 @@ STYLE = {
 }
 
 
-class Axes(matplotlib.axes.Axes):
-    """Axes whose methods draw in matplotlib's own style, whatever rcParams are; outputs show the name."""
-
-
-class Figure(matplotlib.figure.Figure):
-    """A figure whose methods draw in matplotlib's own style, whatever rcParams are; outputs show the name."""
-
-
-def _plainly(method: Callable) -> Callable:
-    """Return the method, drawing in matplotlib's own style."""
-
-    @wraps(method)
-    def drawn(*arguments, **options):
-        with plt.style.context(PLAIN):
-            return method(*arguments, **options)
-
-    return drawn
-
-
-_AXES = """annotate axhline axhspan axis axline axvline axvspan bar bar_label barh boxplot clabel contour contourf
-    errorbar fill fill_between grid hexbin hist hlines imshow legend loglog matshow pcolormesh pie plot quiver scatter
-    semilogx semilogy set_title set_xlabel set_xscale set_xticklabels set_xticks set_ylabel set_yscale set_yticklabels
-    set_yticks stackplot stairs stem step table text tick_params ticklabel_format violinplot vlines"""
-_FIGURE = "colorbar legend supxlabel supylabel suptitle text"
-for kind, names in ((Axes, _AXES), (Figure, _FIGURE)):
-    for name in names.split():
-        setattr(kind, name, _plainly(getattr(kind, name)))
-
-
 def subplots(
     rows: int = 1,
     columns: int = 1,
@@ -68,8 +34,8 @@ def subplots(
 ):
     """Return `plt.subplots(rows, columns)` in the course's style, whatever the reader's rcParams are.
 
-    What their methods draw follows matplotlib's own style; only what is made elsewhere, such as a patch that is added,
-    follows rcParams where it says no colour or width of its own.
+    What is drawn into the axes afterwards would follow the rcParams again, and white text is lost on white. So from
+    here on they are matplotlib's own; whoever wants others sets them after this.
 
     Args:
         rows: axes in a column.
@@ -80,13 +46,6 @@ def subplots(
         squeeze: a single row, column or pair of axes comes without the array around it.
     """
     with plt.style.context([PLAIN, STYLE]):
-        return plt.subplots(
-            rows,
-            columns,
-            figsize=size,
-            sharex=sharex,
-            sharey=sharey,
-            squeeze=squeeze,
-            FigureClass=Figure,
-            subplot_kw={"axes_class": Axes},
-        )
+        made = plt.subplots(rows, columns, figsize=size, sharex=sharex, sharey=sharey, squeeze=squeeze)
+    plt.style.use(PLAIN)
+    return made

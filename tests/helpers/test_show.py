@@ -135,11 +135,14 @@ def test_what_a_reader_sets_for_figures_changes_none_of_ours(settings, plain, sh
 
 
 def test_the_style_ends_with_the_figure(shown):
+    with plt.style.context("default"):
+        own = dict(plt.rcParams)
     with plt.style.context("dark_background"):
         before = dict(plt.rcParams)
-        subplots(1, 2, size=(5, 2), sharey=True)
         show_figure(image_grid(torch.zeros(1, 2, 2)), "a black square")
         assert dict(plt.rcParams) == before
+        subplots(1, 2, size=(5, 2), sharey=True)
+        assert dict(plt.rcParams) == own
 
 
 def test_sliders_show_nothing_where_nobody_can_move_them(monkeypatch, capsys):
