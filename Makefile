@@ -13,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test peers bench lab site chromium browser accept portable colab checkpoints study doctor exercises work publish lint lock clean
+.PHONY: help install run test peers bench lab site chromium browser accept portable colab checkpoints study doctor exercises grading work publish lint lock clean
 
 help:  ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ doctor:  ## Say in ten lines what is wrong with this machine's environment, and 
 exercises: $(READY)  ## Write the exercise version of every notebook that has exercises into exercises/
 	@$(BIN)/python -m tools.exercises
 
+grading: build/grading-env/ready  ## Let nbgrader grade a solved and an empty copy of what has exercises (or of NOTEBOOK=...)
+	@PATH="$(CURDIR)/build/grading-env/bin:$$PATH" python -m tools.grading "$$NOTEBOOK"
+
 work:  ## Copy the notebooks to work/, to be changed freely; again: what you have not edited is brought up to date
 	@$(PYTHON) -m tools.work
 
@@ -117,6 +120,8 @@ $(READY): requirements/course.lock
 build/%-env/ready: requirements/%.lock
 	$(call environment,build/$*-env,--requirement $<)
 	@touch $@
+
+build/grading-env/ready: requirements/course.lock
 
 build/peers/ready: requirements/peers.lock $(READY)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --upgrade --target build/peers --requirement $<

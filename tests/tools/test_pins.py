@@ -56,6 +56,15 @@ def test_colab_has_all_that_executes_the_notebooks():
     assert needed - {"setuptools"} <= set(pins("colab"))
 
 
+def test_grading_has_the_versions_of_the_course_and_what_nbgrader_adds():
+    lines = [line for line in (ROOT / "requirements/grading.lock").read_text().splitlines() if line[0] != "#"]
+    assert lines[0] == "--requirement course.lock"
+    added = [Requirement(line) for line in lines[1:]]
+    assert "nbgrader" in {requirement.name for requirement in added}
+    assert all(str(requirement.specifier).startswith("==") for requirement in added)
+    assert not {canonicalize_name(requirement.name) for requirement in added} & set(pins())
+
+
 def test_any_python_that_pyproject_allows_can_install_the_pins():
     """Also the first of its minor version: 3.11.0."""
     oldest = PROJECT["requires-python"].removeprefix(">=") + ".0"
