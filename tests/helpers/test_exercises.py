@@ -89,3 +89,9 @@ def test_a_check_leaves_the_random_numbers_of_the_notebook_as_they_are():
     with check("x"):
         torch.rand(100)
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
+
+
+def test_what_pytorch_does_not_implement_is_a_wrong_answer_and_no_stub():
+    bits = torch.ones(2, dtype=torch.bool)
+    with pytest.raises(NotDoneError, match="✗ double: it raised NotImplementedError: Subtraction"), check("double"):
+        bits - bits
