@@ -1,6 +1,7 @@
 """Configuration of Sphinx for the web page; `tools/site.py` lays out the sources that it reads."""
 
-import os
+from tools.publish import address
+from tools.regression.notebooks import ROOT
 
 project = "Convolutional networks and adversarial examples"
 html_title = "CNNs and adversarial examples"
@@ -25,7 +26,7 @@ html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
 html_theme_options = {
-    "repository_url": os.environ["COURSE_REPOSITORY"],
+    "repository_url": f"https://github.com/{address(ROOT)}",
     "repository_branch": "main",
     "use_repository_button": True,
     "use_download_button": False,  # what was laid out for the page is not what a learner wants to run

@@ -1,7 +1,6 @@
 """Build the web page from README.md and the committed notebooks: what `make site` runs in build/site-env."""
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -24,10 +23,22 @@ PICTURES = {
     "4 Fooling it": ("4_adversarial/1_non_targeted_images", 3),
 }
 
+PART = """### {part}
 
-def without_badges(text: str) -> str:
-    """Return the Markdown without its lines of badges, which are pictures from elsewhere."""
-    return re.sub(r"^\[!\[.*\n?", "", text, flags=re.MULTILINE)
+![{alt}](part-{number}.png)
+
+| notebook | the question it answers |
+|---|---|
+{table}
+```{{toctree}}
+:hidden:
+:glob:
+:caption: {part}
+
+notebooks/{number}_*/*
+```
+
+"""
 
 
 def figures(cell: dict) -> list[dict]:
@@ -45,7 +56,7 @@ def lay_out_notebook(path: Path, to: Path) -> None:
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            text = without_badges(text).replace("](../../README.md)", "](../../index.md)")
+            text = re.sub(r"(?m)^\[!\[.*\n?", "", text).replace("](../../README.md)", "](../../index.md)")  # no badges
             cell["source"] = re.sub(r"\]\(\.\./\.\./((?!index\.md).+?)\)", rf"]({REPOSITORY}/blob/main/\1)", text)
         if drawn := figures(cell):
             if len(drawn) > 1:
@@ -57,35 +68,18 @@ def lay_out_notebook(path: Path, to: Path) -> None:
     to.write_text(json.dumps(notebook), encoding="utf-8")
 
 
-def figure(path: Path, number: int) -> tuple[bytes, str]:
-    """Return the notebook's stored figure of that number, counted from 1, as a PNG, and its text."""
-    chosen = [drawn for cell in read(path)["cells"] for drawn in figures(cell)][number - 1]
-    return b64decode("".join(chosen["data"]["image/png"])), chosen["metadata"]["image/png"]["alt"]
-
-
 def first_page_parts(readme: str) -> str:
-    """Return the README's table of notebooks, one part after another with its picture, and the table of contents.
-
-    Raises:
-        ValueError: the README's table and the notebooks, or the parts and their pictures, are not the same.
-    """
-    page, linked = [], []
-    table = readme.partition("## The notebooks")[2].partition("\n## ")[0]
-    for part, rows in re.findall(r"^\| \*\*(.+?)\*\* \|.*\n((?:\| \[.*\n?)+)", table, re.MULTILINE):
-        notebooks = re.findall(r"^\| \[`?.+?`?\]\((notebooks/.+?)\) \| (.+?) \|", rows, re.MULTILINE)
-        linked += [target for target, _ in notebooks]
-        title, number = PICTURES[part]
-        picture, text = figure(ROOT / "notebooks" / f"{title}.ipynb", number)
-        (SOURCES / f"part-{part[0]}.png").write_bytes(picture)
-        page += [f"### {part}", "", f"![{text}](part-{part[0]}.png)", ""]
-        page += ["| notebook | the question it answers |", "|---|---|"]
-        page += [f"| [](/{target}) | {question} |" for target, question in notebooks]
-        page += ["", "```{toctree}", ":hidden:", f":caption: {part}", ""]
-        page += [target.removesuffix(".ipynb") for target, _ in notebooks] + ["```", ""]
-    there = [path.relative_to(ROOT).as_posix() for path in find_notebooks()]
-    if linked != there:
-        raise ValueError(f"README.md's table and the notebooks differ: {sorted(set(linked) ^ set(there))}")
-    return "\n".join(page)
+    """Return the README's table of notebooks, one part after another with its picture, and the table of contents."""
+    page = ""
+    for part, rows in re.findall(r"^\| \*\*(.+?)\*\* \|.*\n((?:\| \[.*\n?)+)", readme, re.MULTILINE):
+        name, number = PICTURES[part]
+        cells = read(ROOT / "notebooks" / f"{name}.ipynb")["cells"]
+        picture = [drawn for cell in cells for drawn in figures(cell)][number - 1]
+        (SOURCES / f"part-{part[0]}.png").write_bytes(b64decode("".join(picture["data"]["image/png"])))
+        alt = picture["metadata"]["image/png"]["alt"]
+        table = re.sub(r"\[`\w+`\]\((.+?)\)", r"[](/\1)", rows)  # called by their titles
+        page += PART.format(part=part, number=part[0], alt=alt, table=table)
+    return page
 
 
 def lay_out() -> None:
@@ -94,7 +88,7 @@ def lay_out() -> None:
     shutil.copytree(ROOT / "site", SOURCES)
     (SOURCES / ".github").mkdir()
     shutil.copy(ROOT / ".github" / "cover.png", SOURCES / ".github")
-    readme = without_badges((ROOT / "README.md").read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     introduction = readme.partition("\n")[2].partition("\n## ")[0]
     (SOURCES / "introduction.md").write_text(introduction, encoding="utf-8")
     (SOURCES / "parts.md").write_text(first_page_parts(readme), encoding="utf-8")
@@ -109,7 +103,6 @@ def main() -> int:
     except ValueError as error:
         sys.exit(f"make site: {error}")
     shutil.rmtree(SITE, ignore_errors=True)
-    os.environ["COURSE_REPOSITORY"] = REPOSITORY
     status = build_main(["-q", "-W", "--keep-going", "-d", str(ROOT / "build/site-doctrees"), str(SOURCES), str(SITE)])
     if not status:
         print(f"open {(SITE / 'index.html').relative_to(ROOT)}")

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tools.publish import PLACEHOLDER
-from tools.regression.notebooks import ROOT
+from tools.regression.notebooks import ROOT, find_notebooks
 
 TEXTS = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md", "data/README.md")}
 TARGETS = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text("utf-8")))
@@ -24,6 +24,11 @@ def test_links_lead_to_files_and_headings(name):
         if anchor:
             headings = re.findall(r"(?m)^#+ (.+)", path.read_text("utf-8"))
             assert anchor in [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings]
+
+
+def test_the_table_lists_every_notebook_in_the_order_of_the_course():
+    linked = re.findall(r"(?m)^\| \[`\w+`\]\((notebooks/.+?)\) \|", TEXTS["README.md"])
+    assert linked == [path.relative_to(ROOT).as_posix() for path in find_notebooks()]
 
 
 def test_no_link_leads_to_the_placeholder_of_an_address(text):
