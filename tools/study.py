@@ -4,6 +4,7 @@ Notebook 2.6 draws its conclusions from that table, and trains one small pair it
 Rows are kept in `build/` as they come, so that an interrupted study goes on where it was.
 """
 
+import argparse
 import csv
 import hashlib
 import io
@@ -123,4 +124,6 @@ def study() -> None:
 
 
 if __name__ == "__main__":
-    {"checkpoints": checkpoints, "study": study}[sys.argv[1]]()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", choices=["checkpoints", "study"])
+    checkpoints() if parser.parse_args().networks == "checkpoints" else study()
