@@ -41,6 +41,7 @@ async def _execute(path: Path, parameters: dict[str, object], output: Path, time
     """Execute one notebook; nothing is written if this is cancelled."""
     start, failure, skipped = time.perf_counter(), None, 0
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         notebook = load_notebook_node(str(path))
         skipped = sum(marks(cell).get("skip", False) for cell in code_cells(notebook))
         if parameters:
@@ -49,7 +50,6 @@ async def _execute(path: Path, parameters: dict[str, object], output: Path, time
             await run_cells(notebook, cwd, timeout)
         except CellError as error:
             failure = str(error)
-        output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(nbformat.writes(notebook) + "\n", output)
     except Exception as error:
         # A full disk, a kernel that does not start, a file that is no notebook: the next notebook still runs.
@@ -58,11 +58,15 @@ async def _execute(path: Path, parameters: dict[str, object], output: Path, time
 
 
 def execute_all(paths: list[Path], parameters: dict[str, object], output: Path = BUILD) -> list[Outcome]:
-    """Execute the notebooks side by side; after Ctrl-C what was finished is still returned."""
-    work = {
-        title(path): partial(_execute, path, parameters, output / f"{title(path)}.ipynb", CELL_TIMEOUT, path.parent)
-        for path in paths
-    }
+    """Execute the notebooks side by side; after Ctrl-C what was finished is still returned.
+
+    Each runs in its own folder, one from elsewhere in that of its output: its first cell looks for the course.
+    """
+    work = {}
+    for path in paths:
+        to = output / f"{title(path)}.ipynb"
+        cwd = path.parent if ROOT in path.parents else to.parent
+        work[title(path)] = partial(_execute, path, parameters, to, CELL_TIMEOUT, cwd)
     return sorted(side_by_side(work).values())
 
 
@@ -81,7 +85,7 @@ def main() -> int:
     """Run one notebook or all; return 1 if any failed."""
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
     parser.add_argument("--params", default="", help="for one notebook, such as 'epochs=1 seed=3'")
-    paths, arguments = begin(parser, "--notebook")
+    paths, arguments = begin(parser, "--notebook", anywhere=True)
     if arguments.params and not arguments.notebook:
         parser.error(f'PARAMS needs a NOTEBOOK: make run NOTEBOOK={title(paths[0])} PARAMS="seed=1"')
     try:

@@ -16,6 +16,7 @@ import pytest
 
 import tools.regression.accept
 import tools.run
+from tools.publish import PLACEHOLDER, set_up_cell
 from tools.regression.notebooks import NOTEBOOKS, find_notebooks, parameters, parse_parameters, title, write_atomically
 from tools.run import execute, execute_all, report
 
@@ -32,6 +33,38 @@ def test_one_notebook_is_found_by_any_of_its_names(course, name):
     path = course("a/one", "x = 1")
     course("b/two", "x = 1")
     assert find_notebooks(name) == [path]
+
+
+def test_the_courses_own_number_names_a_notebook(course):
+    path = course("1_first/3_third", "x = 1")
+    course("1_first/13_later", "x = 1")
+    course("11_last/3_third", "x = 1")
+    assert find_notebooks("1.3") == [path]
+    with pytest.raises(ValueError, match=r"no notebook '1\.4'"):
+        find_notebooks("1.4")
+
+
+def test_a_notebook_from_elsewhere_is_found_by_its_path_where_that_is_asked_for(course, tmp_path):
+    course("a/one", "x = 1")
+    submitted = tmp_path / "of a learner" / "one.ipynb"
+    submitted.parent.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(), submitted)
+    assert find_notebooks(str(submitted), anywhere=True) == [submitted]
+    for name, anywhere in [(str(submitted), False), (str(submitted) + "x", True), (str(submitted.parent), True)]:
+        with pytest.raises(ValueError, match="no notebook"):
+            find_notebooks(name, anywhere=anywhere)
+
+
+def test_a_notebook_from_elsewhere_finds_the_course(tmp_path):
+    path = tmp_path / "ada" / "mine.ipynb"
+    path.parent.mkdir()
+    first = set_up_cell(PLACEHOLDER).strip()
+    cells = [nbformat.v4.new_code_cell(source) for source in (first, "import helpers\nprint(helpers.__file__)")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    before = path.read_bytes()
+    (outcome,) = execute_all([path], {}, NOTEBOOKS.parent / "build" / "test-run")
+    assert outcome.failure is None
+    assert path.read_bytes() == before
 
 
 def test_an_unknown_notebook_lists_those_there_are(course):

@@ -15,15 +15,19 @@ from tools.regression.notebooks import NOTEBOOKS, WORKERS, find_notebooks, witho
 T = TypeVar("T")
 
 
-def begin(parser: argparse.ArgumentParser, name: str = "notebook") -> tuple[list[Path], argparse.Namespace]:
+def begin(
+    parser: argparse.ArgumentParser, name: str = "notebook", *, anywhere: bool = False
+) -> tuple[list[Path], argparse.Namespace]:
     """Read the command line, with an argument of this name for one notebook, and return the notebooks that it means.
+
+    With `anywhere` it may be the path of a notebook that is not the course's.
 
     If there are none, the process ends with 2 and a sentence. From here on SIGTERM is as Ctrl-C.
     """
-    parser.add_argument(name, nargs="?", default="", help="such as 2_mnist_cnn/1_train_and_test; all if left out")
+    parser.add_argument(name, nargs="?", default="", help="such as 2_mnist_cnn/1_train_and_test or 2.1, else all")
     arguments = parser.parse_args()
     try:
-        paths = find_notebooks(arguments.notebook)
+        paths = find_notebooks(arguments.notebook, anywhere=anywhere)
     except ValueError as error:
         parser.error(str(error))
     if not paths:

@@ -21,21 +21,31 @@ def is_notebook(path: Path) -> bool:
     return path.suffix == ".ipynb" and path.is_file() and not any(part.startswith(".") for part in path.parts[-2:])
 
 
-def find_notebooks(name: str = "", folder: Path | None = None) -> list[Path]:
+def find_notebooks(name: str = "", folder: Path | None = None, *, anywhere: bool = False) -> list[Path]:
     """Return every notebook in the folders of `notebooks/`, in the course's order, or the one called `name`.
 
     Args:
-        name: folder and notebook, such as `2_mnist_cnn/1_train_and_test`; `.ipynb` and `notebooks/` may be there.
+        name: folder and notebook, such as `2_mnist_cnn/1_train_and_test` or `2.1`; `.ipynb` and `notebooks/` may be
+            there.
         folder: where to look instead of in `notebooks/`.
+        anywhere: whether the name may also be the path of a notebook elsewhere, such as a learner's.
 
     Raises:
         ValueError: there is no such notebook; the message lists those there are.
     """
     found = sorted(filter(is_notebook, (folder or NOTEBOOKS).glob("*/*.ipynb")))
     wanted = (name or "").removeprefix("./").removeprefix("notebooks/").removesuffix(".ipynb")
-    if wanted and wanted not in map(title, found):
+    chosen = [path for path in found if wanted in ("", title(path), number(path))]
+    if not chosen and anywhere and is_notebook(Path(name)):
+        return [Path(name).resolve()]
+    if wanted and not chosen:
         raise ValueError(f"no notebook {name!r}; there are\n  " + "\n  ".join(map(title, found)))
-    return [path for path in found if wanted in ("", title(path))]
+    return chosen
+
+
+def number(path: Path) -> str:
+    """Return the notebook's number as the course says it, such as `1.3`."""
+    return ".".join(part.partition("_")[0] for part in (path.parent.name, path.stem))
 
 
 def title(path: Path) -> str:
