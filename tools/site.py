@@ -27,8 +27,8 @@ PART = """### {part}
 
 ![{alt}](part-{number}.png)
 
-| notebook | the question it answers |
-|---|---|
+| notebook, with its answers | the question | yours to solve |
+|---|---|---|
 {table}
 ```{{toctree}}
 :hidden:
@@ -57,7 +57,7 @@ def lay_out_notebook(path: Path, to: Path) -> None:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             text = re.sub(r"(?m)^\[!\[.*\n?", "", text).replace("](../../README.md)", "](../../index.md)")  # no badges
-            cell["source"] = re.sub(r"\]\(\.\./\.\./((?!index\.md).+?)\)", rf"]({REPOSITORY}/blob/main/\1)", text)
+            cell["source"] = re.sub(r"\]\(\.\./\.\./((?!index\.md|docs/).+?)\)", rf"]({REPOSITORY}/blob/main/\1)", text)
         if drawn := figures(cell):
             if len(drawn) > 1:
                 raise ValueError(f"{path.relative_to(ROOT)}: give each figure a cell of its own\n{text}")
@@ -78,6 +78,7 @@ def first_page_parts(readme: str) -> str:
         (SOURCES / f"part-{part[0]}.png").write_bytes(b64decode("".join(picture["data"]["image/png"])))
         alt = picture["metadata"]["image/png"]["alt"]
         table = re.sub(r"\[`\w+`\]\((.+?)\)", r"[](/\1)", rows)  # called by their titles
+        table = table.replace("](exercises/", f"]({REPOSITORY}/blob/main/exercises/")
         page += PART.format(part=part, number=part[0], alt=alt, table=table)
     return page
 
@@ -86,6 +87,7 @@ def lay_out() -> None:
     """Write all that Sphinx reads into build/site-src."""
     shutil.rmtree(SOURCES, ignore_errors=True)
     shutil.copytree(ROOT / "site", SOURCES)
+    shutil.copytree(ROOT / "docs", SOURCES / "docs")
     (SOURCES / ".github").mkdir()
     shutil.copy(ROOT / ".github" / "cover.png", SOURCES / ".github")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
