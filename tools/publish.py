@@ -13,19 +13,30 @@ from tools.regression.notebooks import ROOT, find_notebooks, read, write_atomica
 
 PLACEHOLDER = "OWNER/REPOSITORY"
 
-CLONE = 'getoutput(f"GIT_ASKPASS=true git clone -q --depth 1 {url} {root}.$$ && mv {root}.$$ {root}")'
+CLONE = """clone = f"GIT_ASKPASS=true git clone -q --depth 1 {url} {root}.$$"
+    said = getoutput(f"{clone} && mv {root}.$$ {root}")"""
 SET_UP = f"""
-# The course is a folder around this notebook; where there is none, as in Colab, it is cloned once into the current one.
+# The course is a folder around this notebook. Where there is none, as in Colab, it is
+# cloned once into the current folder.
+import importlib
 import sys
 from pathlib import Path
 from subprocess import getoutput
 
 url = "https://github.com/{PLACEHOLDER}"
-root = next((p for p in (Path.cwd() / "_").parents if (p / "helpers" / "cnn.py").is_file()), Path(url.split("/")[-1]))
-said = root.exists() or {CLONE}
-root.exists() or sys.exit(f"Open this notebook inside a clone of the course: {{url}} cannot be cloned here: {{said!r}}")
-sys.path.insert(0, str(root := root.resolve()))
-assert root in Path(__import__("helpers").__file__).parents, "another package `helpers` is loaded: restart the kernel"
+root = Path(url.split("/")[-1]).resolve()
+for folder in [Path.cwd(), *Path.cwd().parents]:
+    if (folder / "helpers" / "cnn.py").is_file():
+        root = folder.resolve()
+        break
+if not root.exists():
+    {CLONE}
+    if not root.exists():
+        failed = f"{{url}} cannot be cloned here: {{said!r}}"
+        sys.exit(f"Open this notebook inside a clone of the course: {{failed}}")
+sys.path.insert(0, str(root))
+if root not in Path(importlib.import_module("helpers").__file__).parents:
+    sys.exit("another package `helpers` is loaded: restart the kernel")
 """
 # In a line of pyproject.toml, after `git clone`, and in a link to Colab.
 ADDRESS = re.compile(r"(repository = \"https://github\.com/|clone https://github\.com/|colab\S+/github/)[\w-]+/[\w.-]+")
@@ -37,7 +48,7 @@ def set_up_cell(repository: str) -> str:
     """Return the source of the set-up cell; nobody's placeholder is ever cloned."""
     if repository != PLACEHOLDER:
         return SET_UP.replace(PLACEHOLDER, repository)
-    without = SET_UP.replace(CLONE, '"a placeholder, until `make publish` writes the real address"')
+    without = SET_UP.replace(CLONE, 'said = "a placeholder, until `make publish` writes the real address"')
     return without.replace("from subprocess import getoutput\n", "")
 
 

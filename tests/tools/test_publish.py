@@ -36,8 +36,8 @@ def test_everything_that_holds_the_address_is_in_step():
 @pytest.mark.parametrize("repository", [PLACEHOLDER, "ada/digits"])
 def test_the_set_up_cell_is_short_and_needs_only_the_standard_library(repository):
     source = set_up_cell(repository).strip()
-    assert len(source.splitlines()) < 12
-    assert max(map(len, source.splitlines())) <= 120
+    assert len(source.splitlines()) < 25
+    assert max(map(len, source.splitlines())) <= 88
     nodes = list(ast.walk(ast.parse(source)))
     imported = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     imported += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
