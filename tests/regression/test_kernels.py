@@ -1,5 +1,6 @@
 """Kernels that are copied from a process with all imports done are as good as new ones."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
 
+from tools.regression.execution import run_cells
+from tools.regression.kernels import KernelProcess
 from tools.regression.notebooks import ROOT
 from tools.run import execute
 
@@ -55,6 +58,15 @@ def test_signals_to_a_kernel_that_is_gone_do_nothing(tmp_path):
     assert ended(manager.provisioner.pid)
     manager.interrupt_kernel()
     manager.shutdown_kernel(now=True)
+
+
+def test_an_interrupt_while_a_kernel_starts_stays_an_interrupt(tmp_path, monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(KernelProcess, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(run_cells(nbformat.v4.new_notebook(), tmp_path))
 
 
 def test_kernels_end_with_the_process_that_started_them(tmp_path):

@@ -49,9 +49,10 @@ class Copies(LocalProvisioner):
             forkserver.ensure_running()
         arguments = cmd[cmd.index("ipykernel_launcher") + 1 :]
         about = (arguments, options.get("cwd") or Path.cwd(), options["env"])
-        self.process = KernelProcess(target=_kernel, args=about, daemon=True)
-        self.process.start()
-        self.pid = self.pgid = self.process.pid
+        process = KernelProcess(target=_kernel, args=about, daemon=True)
+        process.start()
+        self.process = process  # only now: after an interrupt until here there is nothing to signal or to wait for
+        self.pid = self.pgid = process.pid
         return self.connection_info
 
 
