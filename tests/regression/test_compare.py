@@ -465,6 +465,31 @@ def test_transparency_is_compared():
     assert list(changes([png(empty)], [png(hidden)])) == []
 
 
+WHOLE = png(np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)).data["image/png"]
+
+
+@pytest.mark.parametrize(
+    "stored",
+    ["AAAA", "A", "\u00e9", WHOLE[:400], WHOLE[:60], WHOLE[:200] + "AAAA" + WHOLE[204:]],
+    ids=["no PNG", "no bytes", "no base64", "half", "no pixels", "a wrong byte"],
+)
+def test_a_picture_that_cannot_be_read_is_a_difference(diff, stored):
+    broken, whole = (new_output("display_data", data={"image/png": content}) for content in (stored, WHOLE))
+    for old, new in ((broken, whole), (whole, broken)):
+        (change,) = changes([old], [new], rms=255)
+        assert (change.kind, change.error) == ("image/png", math.inf)
+        assert "cannot be read" in describe(change, "a/one", 4)
+    assert not list(changes([broken], [broken]))
+
+
+@pytest.mark.parametrize("boxes", [None, 3, "here", [1, 2], [[0, 0, 9]], [["0", 0, 9, 9]], [None], {"a": 1}])
+def test_places_of_pictures_that_cannot_be_read_count_as_none(boxes):
+    old, new = figure(np.zeros((40, 40))), figure(np.full((40, 40), 9))
+    old.metadata["images"] = boxes
+    (change,) = changes([old], [new])
+    assert change.error == 9
+
+
 def test_pictures_of_16_bits_are_compared():
     old = np.full((40, 40), 40_000, np.uint16)
     new = old.copy()

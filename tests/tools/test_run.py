@@ -411,6 +411,16 @@ def test_a_notebook_that_fails_is_not_accepted(course, monkeypatch, capsys):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("content", [b"[]", b"", b'{"cells": "\xe9"}'])
+def test_what_is_no_notebook_is_not_accepted(course, monkeypatch, capsys, content):
+    path = course("a/one", "x = 1")
+    path.write_bytes(content)
+    monkeypatch.setattr("sys.argv", ["accept", "a/one"])
+    assert tools.regression.accept.main() == 1
+    assert "\na/one is no notebook: " in capsys.readouterr().err
+    assert path.read_bytes() == content
+
+
 def half(self, content):
     """Write as a disk does that is full after ten bytes."""
     with self.open("wb") as file:

@@ -15,7 +15,7 @@ from tools.regression.commands import begin
 from tools.regression.compare import EXACT, Tolerance, changes
 from tools.regression.execution import CellError, executed
 from tools.regression.kernels import start_from_copies
-from tools.regression.notebooks import one_thread_each, title, write_atomically
+from tools.regression.notebooks import one_thread_each, read, title, write_atomically
 from tools.regression.outputs import FIGURE, code_cells, describe, write_page
 from tools.regression.prose import gone
 
@@ -35,7 +35,12 @@ def accept(path: Path) -> str:
     Returns:
         What changed, a few lines for each line of text and each figure, which lie side by side in `build/diff`, and
         which lines of prose quote a value that is gone; or "unchanged", and then nothing was written.
+
+    Raises:
+        ValueError: the file is no notebook.
+        CellError: a cell did not run to its end.
     """
+    read(path)
     before = path.read_text("utf-8")
     published, notebook = nbformat.reads(before, as_version=4), asyncio.run(executed(path))
     pairs = list(zip(code_cells(published), code_cells(notebook), strict=True))

@@ -157,9 +157,12 @@ def figure_error(expected: Part, actual: Part) -> tuple[float, str]:
     """Return by how much two figures differ, and where: the RMS, in steps of 255, of the worst picture or tile.
 
     The pictures of pixels that lie in the figure are compared each as a whole, and all of it in tiles; on black and on
-    white paper, where it is transparent; infinite if the sizes differ.
+    white paper, where it is transparent; infinite if the sizes differ or one cannot be read.
     """
-    old, new = (np.asarray(decoded(part.content), dtype=float) for part in (expected, actual))  # (H, W, 4)
+    try:
+        old, new = (np.asarray(decoded(part.content), dtype=float) for part in (expected, actual))  # (H, W, 4)
+    except ValueError as error:
+        return math.inf, str(error)
     if old.shape != new.shape:
         return math.inf, "another size"
     squares = np.maximum(*(np.square(_on(paper, old) - _on(paper, new)).mean(2) for paper in (0, 255)))  # (H, W)

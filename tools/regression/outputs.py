@@ -99,12 +99,19 @@ def parts(outputs: list[NotebookNode]) -> list[Part]:
         elif output.output_type == "error":
             found.append(Part("error", f"{output.ename}: {output.evalue}"))
         elif WIDGET not in output.data:
-            boxes = tuple(map(tuple, output.metadata.get(BOXES, ())))
+            boxes = _boxes(output.metadata.get(BOXES))
             found += sorted(
                 Part(mime, _text(content), boxes if mime == FIGURE else ()) for mime, content in output.data.items()
             )
             found.append(Part("alt text", output.metadata.get(FIGURE, {}).get("alt", "")))
     return [part for part in found if part.content.strip()]
+
+
+def _boxes(said: object) -> tuple[tuple[int, int, int, int], ...]:
+    """Return the places of pictures that an output's metadata names; none if that is no list of four whole numbers."""
+    places = said if isinstance(said, list) else []
+    whole = all(isinstance(box, list) and [type(side) for side in box] == [int] * 4 for box in places)
+    return tuple(map(tuple, places)) if whole else ()
 
 
 def _text(content: object) -> str:
@@ -113,11 +120,27 @@ def _text(content: object) -> str:
 
 
 def decoded(png: str) -> Image.Image:
-    """Return the picture that a PNG in base64 holds, with its transparency, of 8 bits a channel."""
-    picture = Image.open(BytesIO(b64decode(png)))
+    """Return the picture that a PNG in base64 holds, with its transparency, of 8 bits a channel.
+
+    Raises:
+        ValueError: it holds none, or a part of one.
+    """
+    try:
+        picture = Image.open(BytesIO(b64decode(png)))
+        picture.load()
+    except (OSError, SyntaxError, ValueError) as error:  # SyntaxError is Pillow's for a broken PNG
+        raise ValueError(f"a picture that cannot be read: {error}") from error
     if picture.mode.startswith("I"):  # 16 bits of grey, of which Pillow would take all but the darkest for white
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     return picture.convert("RGBA")
+
+
+def _decoded_or_empty(png: str) -> Image.Image:
+    """Return the picture, or a clear pixel for one that cannot be read."""
+    try:
+        return decoded(png)
+    except ValueError:
+        return Image.new("RGBA", (1, 1))
 
 
 def describe(change: Change, notebook: str, number: int) -> str:
@@ -155,7 +178,7 @@ def _keep_pictures(change: Change, folder: Path, name: str) -> str:
     """Write a figure as it was, as it is, and the difference (white: none; the largest is black); return their name."""
     if earlier := len(list(folder.glob(f"{name}-*{SIDES[0]}.png"))):  # figures of the same cell
         name += f"-{earlier + 1}"
-    old, new = decoded(change.expected), decoded(change.actual)
+    old, new = _decoded_or_empty(change.expected), _decoded_or_empty(change.actual)
     apart = np.abs(np.asarray(old, dtype=int) - np.asarray(new.crop((0, 0, *old.size)), dtype=int))
     visible = apart.max(2)  # (H, W): of red, green, blue and transparency
     stretched = Image.fromarray((255 - 255 * visible / max(visible.max(), 1)).astype(np.uint8))
