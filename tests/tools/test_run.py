@@ -98,6 +98,18 @@ def test_parameters_that_do_not_fit_are_refused(course, text, said):
         parse_parameters(path, text)
 
 
+@pytest.mark.parametrize("text", ['w={"a":1}', "w=[4, 5]", "w=(a)", "w=['x','y']", "w=[1", 'lr={"a":1}'])
+def test_a_value_that_lost_its_quotes_is_refused(course, text):
+    path = course("a/one", "w = None\nlr = 0.1")
+    with pytest.raises(ValueError, match=r"put it in quotes, such as w='\{\"a\": 1\}'; a/one has the parameters"):
+        parse_parameters(path, text)
+
+
+def test_a_value_in_quotes_and_a_text_in_brackets_are_read(course):
+    path = course("a/one", 'w = None\nname = ""')
+    assert parse_parameters(path, """w='{"a": [1, "b"]}' name={x}""") == {"w": {"a": [1, "b"]}, "name": "{x}"}
+
+
 @pytest.mark.parametrize("value", [(1, 2), {1: "a"}, {3}, [(1, 2)], {"b": {2: 3}}])
 def test_what_papermill_would_hand_over_as_something_else_is_refused(course, value):
     path = course("a/one", f"x = {type(value)()!r}")

@@ -98,7 +98,8 @@ def parse_parameters(path: Path, text: str) -> dict[str, object]:
     """Read `epochs=1 seed=3` as values for the notebook's `parameters` cell.
 
     Raises:
-        ValueError: not of the form name=value, a name given twice, or what `check_parameters` raises.
+        ValueError: not of the form name=value, a name given twice, brackets that hold no Python value since they lost
+            their quotes, or what `check_parameters` raises.
     """
     known = parameters(path)
     values = {}
@@ -109,7 +110,10 @@ def parse_parameters(path: Path, text: str) -> dict[str, object]:
                 raise ValueError(f"expected name=value, got {part!r}")
             if name in values:
                 raise ValueError(f"{name} is given twice")
-            values[name] = value if isinstance(known.get(name), str) else _literal(value)
+            is_text = isinstance(known.get(name), str)
+            values[name] = value if is_text else _literal(value)
+            if not is_text and values[name] == value and value.startswith(("(", "[", "{")):
+                raise ValueError(f"{value} is no Python value; put it in quotes, such as {name}='{{\"a\": 1}}'")
     except ValueError as error:
         raise ValueError(f"cannot read {text!r}: {error}; {_listed(path)}") from error
     check_parameters(path, values)
