@@ -101,7 +101,7 @@ def test_parameters_that_do_not_fit_are_refused(course, text, said):
 @pytest.mark.parametrize("text", ['w={"a":1}', "w=[4, 5]", "w=(a)", "w=['x','y']", "w=[1", 'lr={"a":1}'])
 def test_a_value_that_lost_its_quotes_is_refused(course, text):
     path = course("a/one", "w = None\nlr = 0.1")
-    with pytest.raises(ValueError, match=r"put it in quotes, such as w='\{\"a\": 1\}'; a/one has the parameters"):
+    with pytest.raises(ValueError, match=r"put it in quotes, such as (w|lr)='\{\"a\": 1\}'; a/one has the parameters"):
         parse_parameters(path, text)
 
 
@@ -159,7 +159,7 @@ def test_a_value_that_no_dictionary_can_hold_is_no_parameter(course):
     path = course("a/one", "x = {[1]: 2}\ny = {'a': 2}")
     with pytest.raises(ValueError, match=r"no parameter 'x'; a/one has the parameters y="):
         parse_parameters(path, "x=1")
-    with pytest.raises(ValueError, match="expected y to be of type dict"):
+    with pytest.raises(ValueError, match="no Python value"):
         parse_parameters(path, "y='{[1]: 2}'")
 
 
