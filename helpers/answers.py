@@ -1,13 +1,14 @@
 """What a network answers: its logits, of which each is checked as it comes, so that nothing is asked beforehand."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from helpers.batches import device_of, dtype_of, images_at_once, in_chunks, in_mode
-from helpers.checks import check_images, check_labels, check_logits, check_model, warn
+from helpers.batches import device_of, dtype_of, images_at_once, in_chunks, in_mode, twin
+from helpers.checks import check_finite, check_images, check_labels, check_logits, check_model, warn
 
 
 @contextmanager
@@ -16,7 +17,8 @@ def asking(
 ) -> Iterator[Callable[[Tensor], Tensor]]:
     """Give a function from images (n, C, H, W) to the model's logits (n, classes); the model is in one mode meanwhile.
 
-    Threads may share the function.
+    Threads may share the function: each but the first asks modules of its own with the same weights, so that what a
+    `forward` keeps in its module is no other thread's. A scripted or compiled model is shared.
 
     Args:
         model: any classifier.
@@ -32,15 +34,19 @@ def asking(
     """
     check_model(model)
     known = 0 if labels is None else int(labels.max()) + 1
+    own, first = threading.local(), threading.get_ident()
     flat: dict[bool, bool] = {}  # in train mode, in eval mode: whether the first logits were probabilities
 
     def ask(images: Tensor) -> Tensor:
-        logits = run(model, images)
+        if threading.get_ident() != first and not hasattr(own, "model"):
+            own.model = twin(model)
+        logits = run(getattr(own, "model", model), images)
         check_logits(logits, len(images))
         if logits.shape[1] < known:
             check_labels(labels, len(labels), logits.shape[1])
-        if model.training not in flat:  # once, since a GPU must be waited for
-            flat[model.training] = _are_probabilities(logits.detach())
+        mode = getattr(model, "training", False)  # which a frozen script has not
+        if mode not in flat:  # once, since a GPU must be waited for
+            flat[mode] = _are_probabilities(logits.detach())
         return logits
 
     with in_mode(model, training=training):
@@ -85,6 +91,12 @@ def logits(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def ask_many(ask: Callable[[Tensor], Tensor], images: Tensor, device: torch.device) -> Tensor:
-    """Return what `ask` answers to the images, (N, classes) on their device: without gradients, by chunks."""
+    """Return what `ask` answers to the images, (N, classes) on their device: without gradients, by chunks.
+
+    Raises:
+        ValueError: an answer is NaN or infinite.
+    """
     size = images_at_once(images, device, "prediction")
-    return torch.cat(in_chunks(torch.no_grad()(ask), images, size=size, device=device))
+    answers = torch.cat(in_chunks(torch.no_grad()(ask), images, size=size, device=device))
+    check_finite("logits from the model", answers)
+    return answers

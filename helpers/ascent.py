@@ -135,4 +135,4 @@ def report(faults: Tensor) -> None:
 
 def _normalise(gradient: Tensor) -> Tensor:
     """Divide each image's gradient by its standard deviation over the pixels; a zero gradient stays zero."""
-    return gradient / gradient.std((1, 2, 3), keepdim=True).clamp_min(1e-20)
+    return gradient / gradient.std((1, 2, 3), keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)

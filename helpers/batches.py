@@ -38,9 +38,11 @@ def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     with ExitStack() as held:
         for module in sorted(set(model.modules()), key=id):  # in one order, so that no two threads wait for each other
             held.enter_context(_locks.get().setdefault(module, RLock()))
-        before = {module: module.training for module in model.modules()}  # a module comes before its parts
+        # A module comes before its parts. A frozen script has no mode, and answers as in eval mode for ever.
+        before = {module: module.training for module in model.modules() if hasattr(module, "training")}
         try:
-            model.train(training)
+            if model in before:
+                model.train(training)
             yield
         finally:
             for module in 2 * list(before):  # twice: a part of two modules has been set by both
@@ -48,6 +50,23 @@ def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
                     module.train(before[module])
             for module, mode in before.items():  # and where `train` does not set it
                 module.training = mode
+
+
+def twin(model: nn.Module) -> nn.Module:
+    """Return a model with modules of its own and the same weights; one that is scripted or compiled stays as it is."""
+    made = {}
+
+    def of(module: nn.Module) -> nn.Module:
+        if isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod"):  # the latter is compiled
+            return module
+        if module not in made:
+            made[module] = object.__new__(type(module))
+            made[module].__dict__ = module.__dict__.copy()
+            parts = {name: part if part is None else of(part) for name, part in module._modules.items()}
+            made[module].__dict__["_modules"] = parts
+        return made[module]
+
+    return of(model)
 
 
 def in_chunks(

@@ -34,6 +34,12 @@ def check_range(name: str, values: Tensor, hint: str = "") -> None:
         raise ValueError(f"expected {name} in [0, 1], got {low:g} to {high:g}{hint}")
 
 
+def check_finite(name: str, values: Tensor) -> None:
+    """Raise ValueError if one of the values is NaN or infinite."""
+    if not values.isfinite().all():
+        raise ValueError(f"expected finite {name}, got {values[~values.isfinite()][0].item()}")
+
+
 def check_labels(labels: Tensor, count: int, classes: int | None = None) -> None:
     """Raise TypeError or ValueError unless `labels` is (count,) int64, each in 0..classes - 1 (None: at least 0)."""
     if not torch.is_tensor(labels):

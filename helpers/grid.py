@@ -56,8 +56,8 @@ def image_grid(
 
     Raises:
         TypeError: no images, no number, or one text where there are to be many.
-        ValueError: a wrong shape or number, texts that do not match the images, a colour map that there is not, images
-            in 0..255 on the scale 0..1.
+        ValueError: a wrong shape or number, texts that do not match the images, a colour map that there is not, whole
+            numbers in 0..255 on the scale 0..1.
     """
     pictures = as_pictures(images)
     count, (height, width) = len(pictures), pictures[0].shape[:2]

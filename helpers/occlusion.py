@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from helpers.answers import asking
 from helpers.batches import device_of, images_at_once, in_chunks
-from helpers.checks import check_images, check_labels, check_range, number
+from helpers.checks import check_images, check_labels, check_model, check_range, number
 from helpers.show import AMOUNT, IMAGE, image_grid
 
 
@@ -72,6 +72,7 @@ def _at_every_position(
 
     `probs` is (chunk, classes), `image` the (chunk,) index of the image that each row belongs to.
     """
+    check_model(model)
     patch = number("patch", patch, whole=True, least=1, most=min(images.shape[2:]))
     stride = number("stride", stride, whole=True, least=1)
     device = device_of(model, images)
@@ -85,15 +86,19 @@ def _at_every_position(
     with asking(model, labels) as ask:
 
         @torch.no_grad()
-        def measured(pair: Tensor) -> Tensor:
+        def measured(pair: Tensor) -> tuple[Tensor, Tensor]:
             image, position = pair // (len(rows) * len(columns)), pair % (len(rows) * len(columns))  # (chunk,) each
             row, column = position // len(columns), position % len(columns)
             mask = rows[row, None, :, None] & columns[column, None, None, :]  # (chunk, 1, H, W)
             occluded = torch.where(mask, grey, whole[image])  # (chunk, C, H, W)
-            return measure(ask(occluded).softmax(1, dtype=images.dtype), image)  # also under autocast
+            answers = ask(occluded)
+            probs = answers.softmax(1, dtype=images.dtype)  # also under autocast
+            return measure(probs, image), answers.isfinite().all()
 
-        values = torch.cat(in_chunks(measured, pairs, size=size, device=device))
-    return values.view(len(images), len(rows), len(columns))
+        values, finite = zip(*in_chunks(measured, pairs, size=size, device=device), strict=True)
+    if not torch.stack(finite).all():
+        raise ValueError("expected finite logits from the model, got NaN or infinity")
+    return torch.cat(values).view(len(images), len(rows), len(columns))
 
 
 def _covered(side: int, patch: int, stride: int) -> Tensor:

@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 from torch import Tensor
 
-from helpers.checks import check_images, check_range, number
+from helpers.checks import check_finite, check_images, check_range, number
 from helpers.grid import image_grid
 from helpers.reader import somebody_reads
 from helpers.style import AMOUNT, BLUE, GREEN, GREY, IMAGE, ORANGE, PINK, PLAIN, RED, SIGNED, SKY, STYLE, subplots
@@ -126,7 +126,10 @@ def show_adversarial(
         raise ValueError(f"expected images and changed of equal shapes and probs of shape (N, classes), got {came}")
     check_range("probs", probs)
     images, changed = images.detach().cpu(), changed.detach().cpu()
+    check_finite("changed", changed)
     limit, count = number("limit", limit), len(images)
+    if limit == 0:
+        raise ValueError("expected limit to be above 0, got 0")
     sure, classes = probs.max(1)
     verdicts = [f"{c}: {p:.1%}" for c, p in zip(classes.tolist(), sure.tolist(), strict=True)]
     return image_grid(

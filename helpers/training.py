@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from helpers.answers import ask_many, asking, logits
 from helpers.batches import device_of, in_mode
-from helpers.checks import check_images, check_labels, check_model, generator_of, number
+from helpers.checks import check_finite, check_images, check_labels, check_model, generator_of, number
 from helpers.reader import progress_bar
 
 
@@ -114,6 +114,8 @@ def train(
                         history.val_accuracy.append((answers.argmax(1) == right).float().mean().item())
                         bar.set_postfix_str(f"validation accuracy {history.val_accuracy[-1]:.2%}")
                 _check_losses(losses)
+        for weight in weights:  # the last step has no loss of its own
+            check_finite("weights after the training (lower max_lr)", weight.detach())
     history.train_loss.extend(torch.stack(losses).tolist())
     return history
 

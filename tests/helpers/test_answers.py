@@ -1,5 +1,6 @@
 """What a network answers: each answer is one pass, and what are no logits, or images that it does not take, is told."""
 
+import time
 import warnings
 
 import pytest
@@ -240,3 +241,81 @@ def test_a_model_that_ends_in_softmax_while_it_learns_predicts_without_a_word():
             ask(torch.rand(2, 1, 6, 6))
     with pytest.warns(UserWarning, match="InMode ends in softmax"):
         predict(InMode(False), torch.rand(2, 1, 6, 6))
+
+
+class Keeps(nn.Module):
+    """Keeps in itself, and reads again a moment later, what it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = toy(1, 6, 6, 3)
+
+    def forward(self, images):
+        self.kept = images
+        time.sleep(0.002)
+        return self.model(self.kept)
+
+
+def test_threads_do_not_share_what_a_model_keeps_while_it_answers():
+    model, images = Keeps().eval(), torch.rand(400, 1, 6, 6)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        found = predict(model, images)
+        moved = fgsm(model, images, torch.arange(400) % 3, eps=0.1)
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(found, model.model(images).softmax(1).detach())
+    torch.testing.assert_close(moved, fgsm(model.model, images, torch.arange(400) % 3, eps=0.1))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_answers_that_are_no_numbers_are_refused(value):
+    class Broken(nn.Module):
+        def forward(self, images):
+            answers = torch.ones(len(images), 3)
+            answers[-1, 1] = value
+            return answers
+
+    images, labels = torch.rand(5, 1, 6, 6), torch.zeros(5, dtype=torch.int64)
+    for work in (
+        lambda: predict(Broken(), images),
+        lambda: accuracy(Broken(), images, labels),
+        lambda: occlusion_map(Broken(), images, labels, patch=3),
+    ):
+        with pytest.raises(ValueError, match="expected finite logits from the model"):
+            work()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # PyTorch's own: scripting goes
+def test_a_frozen_script_has_no_mode_and_answers():
+    model, images = toy(1, 6, 6, 3).eval(), torch.rand(5, 1, 6, 6)
+    frozen = torch.jit.freeze(torch.jit.script(model))
+    torch.testing.assert_close(predict(frozen, images), predict(model, images))
+
+
+def test_a_training_that_ends_in_weights_beyond_range_is_refused():
+    with pytest.raises(ValueError, match=r"expected finite weights after the training \(lower max_lr\)"):
+        train(toy(1, 6, 6, 3), torch.rand(6, 1, 6, 6), torch.arange(6) % 3, epochs=1, seed=0, max_lr=3e38)
+
+
+def test_an_occlusion_map_needs_a_model():
+    with pytest.raises(TypeError, match="got NoneType"):
+        occlusion_map(None, torch.rand(1, 1, 6, 6), torch.zeros(1, dtype=torch.int64), patch=3)
+
+
+def test_a_zero_gradient_in_half_precision_moves_nothing():
+    class Dead(nn.Module):  # for dark images
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(36, 3, generator=torch.Generator().manual_seed(0)))
+
+        def forward(self, images):
+            return (images.flatten(1) - 0.5).relu() @ self.weight
+
+    images = torch.stack([torch.full((1, 6, 6), 0.2), torch.full((1, 6, 6), 0.8)]).half()
+    with pytest.warns(UserWarning, match="1 of 2 images is zero"):
+        noise = adversarial_noise(Dead().half(), images, torch.zeros(2, dtype=torch.int64), alpha=0.1, steps=2)
+    assert noise.isfinite().all()
+    assert noise[0].eq(0).all()
+    assert noise[1].ne(0).any()
