@@ -240,7 +240,11 @@ SHARED = [
     ["integer_off_by_one", "digit_label_changed", "added_and_broken"],
 ]
 # The cells that differ in a copy, where they are not those of its attacks: each has a failure of its own.
-DIFFER = {"figure_swapped": {6, 7}, "outputs_stripped_numbers_kept": set(range(4, 13))}
+DIFFER = {
+    "figure_swapped": {6, 7},
+    "outputs_stripped": set(range(1, len(SOURCES) + 1)),
+    "outputs_stripped_numbers_kept": set(range(4, 13)),
+}
 
 
 def copies(stage: str) -> list[list[str]]:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from tests.regression.test_kernels import ended
 from tools.regression.cells import pytest_configure
@@ -71,6 +71,8 @@ CHANGED = {  # notebook: cell, what stands in its source and what is put there, 
     "large": (4, "40_000", "40_001"),
 }
 
+BROKEN = {"broken": b"{", "nothing": b"", "latin": b'{"cells": "\xe9"}', "list": b"[]", "no_cells": b'{"nbformat": 4}'}
+
 
 def write(root, name, sources, kernel="python3"):
     """Write a notebook that was never executed."""
@@ -118,11 +120,14 @@ def report(tmp_path_factory):
         assert old in notebook.cells[cell - 1].source
         notebook.cells[cell - 1].source = notebook.cells[cell - 1].source.replace(old, new)
         nbformat.write(notebook, path.with_name(f"{name}_changed.ipynb"))
-    (root / "notebooks" / "1_all" / "broken.ipynb").write_text("{")
+    added = write(root, "added", ["x = 1", "print(x)"])  # of which the first was never executed
+    notebook = nbformat.read(added, as_version=4)
+    notebook.cells[1] |= {"execution_count": 1, "outputs": [new_output("stream", name="stdout", text="1\n")]}
+    nbformat.write(notebook, added)
+    for name, content in BROKEN.items():
+        (root / "notebooks" / "1_all" / f"{name}.ipynb").write_bytes(content)
     (root / "notebooks" / "1_all" / "._clear.ipynb").write_bytes(b"\x00\x05\x16\x07")
-    return said(root, "-m", "pytest", "-p", "tools.regression", "-rA", "--continue-on-collection-errors", "notebooks")[
-        0
-    ]
+    return said(root, "-m", "pytest", "-p", "tools.regression", "-rA", "notebooks")[0]
 
 
 @pytest.mark.parametrize("name", COURSE)
@@ -157,9 +162,19 @@ def test_the_last_notebook_is_first_in_its_stages_and_other_tests_keep_their_ord
     assert items[-1].user_properties == []
 
 
-def test_a_broken_notebook_is_one_failure(report):
-    assert len(re.findall(r"^ERROR .*broken", report, re.MULTILINE)) == 1
-    assert "1_all/broken cannot be read: NotJSONError" in report
+def test_the_cells_after_one_that_was_never_executed_are_compared_all_the_same(report):
+    assert "FAILED notebooks/1_all/added.ipynb::cell [1]" in report
+    assert "PASSED notebooks/1_all/added.ipynb::cell [2]" in report
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_notebook_is_one_failure_in_the_table(name, report):
+    assert len(re.findall(rf"^(?:FAILED|ERROR) .*{name}\.", report, re.MULTILINE)) == 1
+    assert f"1_all/{name} cannot be read: " in report
+    assert re.search(rf"^1_all/{name} .* FAILED$", report, re.MULTILINE)
+
+
+def test_what_macos_leaves_beside_a_notebook_is_none(report):
     assert "._clear" not in report
 
 

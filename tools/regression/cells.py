@@ -50,18 +50,24 @@ def other_matplotlib(config: pytest.Config) -> str | None:
 class Notebook(IPyNbFile):
     """A notebook, whose cells are executed one after another in one kernel before the first of them is looked at."""
 
+    unreadable = None  # why the file is no notebook, if it is none
+
     def collect(self) -> Iterator[pytest.Item]:
-        """Yield the code cells, numbered as in JupyterLab."""
+        """Yield the code cells, numbered as in JupyterLab; of a file that is no notebook, one failure."""
         try:
             found = list(super().collect())
-        except Exception as error:  # such as a file that is no notebook: one failure, told in a line
-            raise self.CollectError(f"{title(self.path)} cannot be read: {type(error).__name__}: {error}") from error
+        except Exception as error:  # no CollectError, which would stop the other notebooks as well
+            self.unreadable = f"{title(self.path)} cannot be read: {type(error).__name__}: {error}"
+            yield Unreadable.from_parent(self, name="the file")
+            return
         for item in found:
             name = f"cell [{item.cell_num + 1}]"
             yield Cell.from_parent(self, name=name, cell_num=item.cell_num, cell=item.cell, options=item.options)
 
     def setup(self) -> None:
         """Execute the notebook; what a cell raised is told by that cell."""
+        if self.unreadable:
+            return
         fresh, self.error = copy.deepcopy(self.nb), None
         try:
             asyncio.run(run_cells(fresh, self.path.parent, self.config.option.nbval_cell_timeout))
@@ -70,10 +76,22 @@ class Notebook(IPyNbFile):
         self.fresh = code_cells(fresh)
 
 
+class Unreadable(pytest.Item):
+    """A file that is no notebook."""
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Return file, line and headline."""
+        return self.path, 0, title(self.path)
+
+    def runtest(self) -> None:
+        """Fail, and say why."""
+        pytest.fail(self.parent.unreadable, pytrace=False)
+
+
 class Cell(IPyNbCell):
     """A code cell, whose outputs are compared with tolerance."""
 
-    comparison_traceback = None  # something, once it ran to its end and only its outputs were found to differ
+    comparison_traceback = None  # something, once it ran to its end and only what was published is found wrong
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Return file, line and headline."""
@@ -85,6 +103,7 @@ class Cell(IPyNbCell):
         if error and error.number <= self.cell_num + 1:
             raise error
         if self.cell.execution_count is None and self.cell.source.strip() and not self.options["skip"]:
+            self.comparison_traceback = True
             pytest.fail("it was never executed")
         self.compare(self.parent.fresh[self.cell_num].outputs)
         if self.options["skip"]:
