@@ -21,13 +21,14 @@ def _round_differently():
         whole = {torch.float32: torch.int32, torch.float64: torch.int64}.get(values.dtype)
         if whole is None:
             return values
-        scaled = values.detach() * 1024
+        plain = values.detach()
+        scaled = plain * 1024
         exact = (scaled == scaled.round()) & (scaled.abs() < 2**20) | ~scaled.isfinite()
-        bits = values.detach().contiguous().view(whole)
+        bits = plain.contiguous().view(whole)
         mixed = (bits.long() ^ (bits.long() >> 17)) * 0x2545F4914F6CDD1D + int(seed) * 0x9E3779B97F4A7C1
         step = ((mixed >> 40) % 3 - 1).to(whole)  # -1, 0 or 1
-        apart = (bits + step).view(values.dtype) - values.detach()  # exactly one unit in the last place
-        return torch.where(exact, values, values + apart)
+        apart = (bits + step).view(values.dtype) - plain  # exactly one unit in the last place
+        return values + apart.masked_fill(exact, 0)  # a sum: autograd keeps nothing for it
 
     def patched(kind):
         plain = kind.forward
