@@ -349,6 +349,8 @@ def test_a_header_over_a_column_that_grew_is_the_same():
     assert list(changes([text(old)], [text(new)])) == []
     assert list(changes([text(old)], [text(old.replace("  logit", "   logit"))])) != []  # no column grew
     assert list(changes([text(old)], [text(new)], EXACT)) != []
+    one_column, grown = "      x\n0  9.99\n1  8.00\n", "       x\n0  10.01\n1   8.00\n"
+    assert list(changes([text(one_column)], [text(grown)])) == []
 
 
 @pytest.mark.parametrize(

@@ -91,9 +91,9 @@ def _text_changes(old: Part, new: Part, rtol: float) -> Iterator[Change]:
     found = []
     for a, b in reversed(pairs):
         error = 0.0 if a == b else math.inf if None in (a, b) else relative_error(a, b, number)
-        # Only spaces between words, as many as the row below it has grown: the header over a column.
+        # Only spaces beside words, as many as the row below it has grown: the header over a column.
         header = grown and error == math.inf and None not in (a, b) and len(b) - len(a) == grown
-        header = header and a.split() == b.split() and len(a.split()) > 1 and any(map(str.isalpha, a))
+        header = header and a.split() == b.split() and any(map(str.isalpha, a))
         if a != b and error > rtol and not header:
             found.append(Change(old.kind, a, b, error))
         if error <= rtol and a is not None and a.strip():
