@@ -29,7 +29,7 @@ ATTACKS = {
     "a step 10 % longer": Attack(CURVES, "images + alpha * (g", "images + 1.1 * alpha * (g", 5),
     "one step fewer": Attack(CURVES, "range(steps):", "range(steps - 1):", 5),
     "the target shifted by one": Attack(CURVES, "grad(z[rows, target]", "grad(z[rows, (target + 1) % 10]", 5),
-    "the clamp forgotten": Attack(CURVES, ")).clamp(0, 1)\n    path", "))\n    path", 5),
+    "the clamp forgotten": Attack(CURVES, ").clamp(0, 1)\n    path", ")\n    path", 5),
     "two images of a figure swapped": Attack(
         IMAGES,
         "fig = image_grid(\n    together /",

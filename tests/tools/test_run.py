@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -323,7 +324,9 @@ tools.run.ROOT, tools.run.BUILD = Path({str(tmp_path)!r}), Path({str(tmp_path / 
 sys.argv = ["run"]
 sys.exit(tools.run.main())
 """
-    with subprocess.Popen([sys.executable, "-c", program], cwd=tools.run.ROOT, stdout=-1, stderr=-1, text=True) as run:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores it
+    started = [sys.executable, "-c", program]
+    with subprocess.Popen(started, cwd=tools.run.ROOT, stdout=-1, stderr=-1, text=True, preexec_fn=heard) as run:
         marks = [tmp_path / "one", tmp_path / "two"]
         assert eventually(lambda: all(mark.exists() and mark.read_text() for mark in marks))
         for number in signals:
