@@ -122,6 +122,13 @@ def test_mutants_are_noticed(name, tried, record_property):
     assert alive <= 0.08 * count
 
 
+@pytest.mark.parametrize("name", WITH)
+def test_checks_are_folded_and_answers_are_not(name):
+    for answer, check in exercises(nbformat.read(BOOKS[name], as_version=4)).values():
+        assert check.metadata.get("jupyter") == {"source_hidden": True}, check.source.partition("\n")[0]
+        assert "jupyter" not in answer.metadata
+
+
 def test_the_exercise_versions_are_up_to_date():
     made = {name: exercise_version(path) for name, path in BOOKS.items()}
     assert {title(path) for path in find_notebooks(folder=EXERCISES)} == {name for name, text in made.items() if text}

@@ -14,18 +14,7 @@ from helpers.cnn import DigitCNN
 from helpers.fooling import adversarial_noise, fooling_images, targeted_images
 from helpers.occlusion import occlusion_map, occlusion_winner
 from helpers.training import accuracy, predict, train
-
-
-def toy(channels: int, height: int, width: int, classes: int) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(channels, 4, 3, padding=1),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(4 * height * width, classes),
-    )
-
+from tests.helpers.toys import toy
 
 USES = {
     "predict": lambda m, x, y: predict(m, x),

@@ -15,6 +15,7 @@ from helpers.cnn import DigitCNN
 from helpers.fooling import adversarial_noise, fooling_images, targeted_images
 from helpers.occlusion import occlusion_map
 from helpers.training import accuracy, predict, train
+from tests.helpers.toys import toy
 
 
 def test_in_mode_restores_every_module_also_after_an_exception():
@@ -98,17 +99,6 @@ def test_results_do_not_depend_on_the_number_of_threads(threads):
         results.append((predict(model, images), occlusion_map(model, images, labels, patch=20, stride=4), attacked))
     for one, two in zip(*results, strict=True):
         torch.testing.assert_close(one, two, rtol=0, atol=1e-6)
-
-
-def toy(channels: int, height: int, width: int, classes: int) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(channels, 4, 3, padding=1),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(4 * height * width, classes),
-    )
 
 
 COLOUR, OBLONG = (3, 32, 32, 5), (1, 20, 30, 3)  # channels, height, width, classes
