@@ -60,8 +60,8 @@ portable: $(READY)  ## Measure how far NOTEBOOK=... (or all) moves on other proc
 colab: build/colab-env/ready  ## Execute every notebook (or NOTEBOOK=...) in Colab's versions (PYTHON=python3.13)
 	@build/colab-env/bin/python -m tools.run --notebook "$$NOTEBOOK"
 
-checkpoints: $(READY)  ## Train both networks from scratch into data/ (a few minutes)
-	@$(BIN)/python -m tools.study checkpoints
+checkpoints: $(READY)  ## Train the course's networks from scratch into data/ (ten minutes; ONLY=lenet that one)
+	@$(BIN)/python -m tools.study checkpoints $$ONLY
 
 study: $(READY)  ## Train the 200 networks of notebook 2.6's table into data/ (half an hour; goes on where it was)
 	@$(BIN)/python -m tools.study study

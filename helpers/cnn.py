@@ -1,4 +1,4 @@
-"""The course's network and the trained copies of it."""
+"""The course's network, a second one of another architecture that judges, and the trained copies of both."""
 
 import zipfile
 from pathlib import Path
@@ -57,6 +57,29 @@ class DigitCNN(nn.Module):
         return self.fc2(x).to(images.device)  # (N, 10)
 
 
+class LeNet(nn.Sequential):
+    """LeNet-5 with ReLU and max-pooling, 61,706 parameters: from images (N, 1, 28, 28) in [0, 1] to logits (N, 10).
+
+    Source: Y. LeCun et al., Gradient-Based Learning Applied to Document Recognition (1998).
+    """
+
+    def __init__(self):
+        super().__init__(
+            nn.Conv2d(1, 6, kernel_size=5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, kernel_size=5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(16 * 5 * 5, 120),
+            nn.ReLU(),
+            nn.Linear(120, 84),
+            nn.ReLU(),
+            nn.Linear(84, 10),
+        )
+
+
 def load_cnn(batch_norm: bool = True) -> DigitCNN:
     """Return the trained network from `data/`, in eval mode and with gradients off.
 
@@ -68,11 +91,23 @@ def load_cnn(batch_norm: bool = True) -> DigitCNN:
         TypeError: `batch_norm` is neither true nor false.
         ValueError: the file is damaged, or holds something other than this network's weights, NaN or infinity among it.
     """
-    path = checkpoint(batch_norm)
+    return trained(DigitCNN(batch_norm), "cnn_batch_norm" if batch_norm else "cnn")
+
+
+def load_lenet() -> LeNet:
+    """Return the trained LeNet from `data/`, an independent judge: another architecture, started from another seed.
+
+    It is in eval mode and with gradients off; errors are those of `load_cnn`.
+    """
+    return trained(LeNet(), "lenet")
+
+
+def trained(model: nn.Module, name: str) -> nn.Module:
+    """Return the model with the weights of `data/<name>.pt`, in eval mode and with gradients off."""
+    path = checkpoint(name)
     way_out = f"Restore it with `git checkout -- data/{path.name}`, or train it again with `make checkpoints`."
     if not path.is_file():
         raise FileNotFoundError(f"no trained network at {path}. {way_out}")
-    model = DigitCNN(batch_norm)
     try:
         with zipfile.ZipFile(path) as archive:  # which a checkpoint is: its checksums find damage that torch would load
             if archive.testzip():
@@ -84,12 +119,10 @@ def load_cnn(batch_norm: bool = True) -> DigitCNN:
             raise ValueError(f"NaN or infinity in {', '.join(broken)}.")
     except Exception as error:  # a damaged file can fail in any way
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{path} does not hold the weights of DigitCNN(batch_norm={batch_norm}): {cause} {way_out}"
-        ) from error
+        raise ValueError(f"{path} does not hold the weights of {type(model).__name__}: {cause} {way_out}") from error
     return model.eval().requires_grad_(False)
 
 
-def checkpoint(batch_norm: bool) -> Path:
-    """Return the path of the trained network with or without batch norm."""
-    return DATA / ("cnn_batch_norm.pt" if flag("batch_norm", batch_norm) else "cnn.pt")
+def checkpoint(name: str) -> Path:
+    """Return the path of a trained network."""
+    return DATA / f"{name}.pt"

@@ -1,4 +1,4 @@
-"""Train networks into `data/`: the course's two, as `make checkpoints` asks, or many for a table, as `make study` does.
+"""Train networks into `data/`: the course's, as `make checkpoints` asks, or many for a table, as `make study` does.
 
 Notebook 2.6 draws its conclusions from that table, and trains one small pair itself, which must reproduce its row.
 Rows are kept in `build/` as they come, so that an interrupted study goes on where it was.
@@ -13,18 +13,24 @@ import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import active_children, get_context
 
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from helpers.cnn import DigitCNN, checkpoint
+from helpers.cnn import DigitCNN, LeNet, checkpoint
 from helpers.data import DATA, load_mnist, split
 from helpers.training import accuracy, logits, train
 from tools.regression.notebooks import ROOT, WORKERS, one_thread_each, write_atomically
 
-CHECKPOINTS = {"epochs": 8, "max_lr": 0.006, "seed": 0}  # how the course's two networks are trained
+CHECKPOINTS = {  # the course's networks: how each is made, and the seed of its start and of the images' order
+    "cnn": (partial(DigitCNN, batch_norm=False), 0),
+    "cnn_batch_norm": (partial(DigitCNN, batch_norm=True), 0),
+    "lenet": (LeNet, 1),
+}
 SEEDS = 20  # networks of each kind
 LABEL_SMOOTHING = 0.1
 RECIPES = {  # images of the training set, in batches of so many, at a highest learning rate; one epoch each
@@ -41,28 +47,29 @@ TABLE = DATA / "batch_norm_study.csv"
 BEGUN = ROOT / "build" / TABLE.name
 
 
-def keep(model: DigitCNN, batch_norm: bool) -> None:
+def keep(model: nn.Module, name: str) -> None:
     """Move the weights into place once they are whole, and write their MD5 sum into data/README.md."""
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
-    path, readme = checkpoint(batch_norm), DATA / "README.md"
+    path, readme = checkpoint(name), DATA / "README.md"
     row = rf"(?m)^(\| `{re.escape(path.name)}` \|.* `)\w{{32}}(?=` \|$)"
     text = re.sub(row, rf"\g<1>{hashlib.md5(file.getvalue()).hexdigest()}", readme.read_text("utf-8"))
     write_atomically(file.getvalue(), path)
     write_atomically(text, readme)
 
 
-def checkpoints() -> None:
-    """Train both networks of the course from scratch, and say their accuracies."""
+def checkpoints(names: list[str]) -> None:
+    """Train networks of the course from scratch, all or those that are named, and say their accuracies."""
     training, validation = split(*load_mnist(train=True))
     test = load_mnist(train=False)
-    for batch_norm in (False, True):
-        torch.manual_seed(CHECKPOINTS["seed"])  # the weights' start
-        model = DigitCNN(batch_norm)
-        train(model, *training, validation=validation, **CHECKPOINTS)
-        keep(model, batch_norm)
+    for name in names or CHECKPOINTS:
+        make, seed = CHECKPOINTS[name]
+        torch.manual_seed(seed)  # the weights' start
+        model = make()
+        train(model, *training, epochs=8, max_lr=0.006, seed=seed, validation=validation)
+        keep(model, name)
         right = (f"{accuracy(model, *them):.2%} of the {len(them[0]):,}" for them in (validation, test))
-        print(f"{checkpoint(batch_norm).name}: %s validation images, %s test images" % tuple(right))
+        print(f"{name}.pt: %s validation images, %s test images" % tuple(right))
 
 
 def train_pair(recipe: str, seed: int) -> list[dict[str, object]]:
@@ -125,5 +132,8 @@ def study() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("networks", choices=["checkpoints", "study"])
-    checkpoints() if parser.parse_args().networks == "checkpoints" else study()
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    kinds.add_parser("study")
+    kinds.add_parser("checkpoints").add_argument("names", nargs="*", metavar="name", help=", ".join(CHECKPOINTS))
+    asked = parser.parse_args()
+    study() if asked.kind == "study" else checkpoints(asked.names)

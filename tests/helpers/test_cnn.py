@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import helpers.cnn
-from helpers.cnn import DigitCNN, checkpoint, load_cnn
+from helpers.cnn import DigitCNN, LeNet, checkpoint, load_cnn, load_lenet
 
 
 @pytest.fixture
@@ -52,6 +52,19 @@ def test_forward_says_what_came(images, said):
         DigitCNN()(images)
 
 
+def test_lenet_has_the_parameters_of_its_paper_but_for_the_output_layer():
+    """C1 156, then every map of S2 in C3 (2,416), C5 48,120, F6 10,164, and a linear output of 850."""
+    model = LeNet()
+    assert sum(p.numel() for p in model.parameters()) == 156 + 2_416 + 48_120 + 10_164 + 850
+    assert model(torch.rand(3, 1, 28, 28)).shape == (3, 10)
+
+
+def test_load_lenet_is_frozen_and_in_eval_mode():
+    model = load_lenet()
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+
+
 def test_load_cnn_is_frozen_and_in_eval_mode():
     for batch_norm in (False, True):
         model = load_cnn(batch_norm)
@@ -86,23 +99,23 @@ class Malicious:
 )
 @pytest.mark.usefixtures("elsewhere")
 def test_foreign_network_is_refused(foreign):
-    torch.save(foreign, checkpoint(batch_norm=True))
-    before = checkpoint(batch_norm=True).read_bytes()
-    with pytest.raises(ValueError, match=r"does not hold the weights of DigitCNN\(batch_norm=True\)"):
+    torch.save(foreign, checkpoint("cnn_batch_norm"))
+    before = checkpoint("cnn_batch_norm").read_bytes()
+    with pytest.raises(ValueError, match=r"cnn_batch_norm.pt does not hold the weights of DigitCNN"):
         load_cnn()
-    assert checkpoint(batch_norm=True).read_bytes() == before
+    assert checkpoint("cnn_batch_norm").read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", pickle.dumps([1, 2])])
 @pytest.mark.usefixtures("elsewhere")
 def test_damaged_network_is_refused(damage):
-    checkpoint(batch_norm=True).write_bytes(damage)
+    checkpoint("cnn_batch_norm").write_bytes(damage)
     with pytest.raises(ValueError, match="does not hold the weights"):
         load_cnn()
 
 
 def test_truncated_network_is_refused(elsewhere):
-    whole = (elsewhere / "whole.pt", checkpoint(batch_norm=True))
+    whole = (elsewhere / "whole.pt", checkpoint("cnn_batch_norm"))
     torch.save(DigitCNN(batch_norm=True).state_dict(), whole[0])
     whole[1].write_bytes(whole[0].read_bytes()[:100_000])
     with pytest.raises(ValueError, match="does not hold the weights"):
@@ -111,7 +124,7 @@ def test_truncated_network_is_refused(elsewhere):
 
 @pytest.mark.parametrize("place", [0, 20, 1_000_000, -200], ids=["first bytes", "header", "weights", "directory"])
 def test_a_few_wrong_bytes_anywhere_are_found(elsewhere, place):
-    path = checkpoint(batch_norm=True)
+    path = checkpoint("cnn_batch_norm")
     torch.save(DigitCNN(batch_norm=True).state_dict(), path)
     content = bytearray(path.read_bytes())
     content[place : place + 50] = bytes(255 - byte for byte in content[place : place + 50])
@@ -126,7 +139,7 @@ def test_weights_that_are_not_finite_are_refused(value):
     model = DigitCNN(batch_norm=True)
     with torch.no_grad():
         model.fc2.bias[3] = value
-    torch.save(model.state_dict(), checkpoint(batch_norm=True))
+    torch.save(model.state_dict(), checkpoint("cnn_batch_norm"))
     with pytest.raises(ValueError, match=r"does not hold the weights .* NaN or infinity in fc2.bias. Restore it"):
         load_cnn()
 

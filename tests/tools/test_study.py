@@ -20,14 +20,14 @@ from tools import doctor, study
 def test_the_sum_of_new_weights_is_written_where_the_doctor_reads_it(tmp_path, monkeypatch):
     data = tmp_path / "data"
     data.mkdir()
-    for name in ("README.md", "cnn.pt", "cnn_batch_norm.pt"):
+    for name in ("README.md", *(path.name for path in (doctor.ROOT / "data").glob("*.pt"))):
         shutil.copy(doctor.ROOT / "data" / name, data)
     before = (data / "README.md").read_text()
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
     monkeypatch.setattr(study, "DATA", data)
     monkeypatch.setattr("helpers.cnn.DATA", data)
     model = DigitCNN(batch_norm=False)
-    study.keep(model, batch_norm=False)
+    study.keep(model, "cnn")
     assert doctor.CHECKS["networks"]()
     stored = torch.load(data / "cnn.pt", weights_only=True)
     assert all(torch.equal(stored[name], value) for name, value in model.state_dict().items())
