@@ -1,6 +1,7 @@
 """The training loop, what it recorded, and what a trained network predicts."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,9 @@ from helpers.answers import ask_many, asking, logits
 from helpers.batches import device_of, in_mode
 from helpers.checks import check_finite, check_images, check_labels, check_model, generator_of, number
 from helpers.reader import progress_bar
+from helpers.resume import go_on, keep
+
+Attack = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 
 
 class History(NamedTuple):
@@ -34,6 +38,8 @@ def train(
     label_smoothing: float = 0.0,
     validation: tuple[Tensor, Tensor] | None = None,
     evaluations: int = 5,
+    attack: Attack | None = None,
+    resume: Path | None = None,
 ) -> History:
     """Train the model in place with Adam and a one-cycle learning rate; show a progress bar meanwhile.
 
@@ -51,11 +57,16 @@ def train(
         label_smoothing: share of each label, in [0, 1), that is spread evenly over all classes while training.
         validation: images and labels, as above, that are only measured, as training goes; None measures nothing.
         evaluations: how many times an epoch they are measured.
+        attack: what is done to each batch before its step, as in adversarial training: takes the model, images
+            (n, C, H, W), labels (n,) and the share of the training that is done, in [0, 1); returns the images to learn
+            from, of the same shape. Drawing from a generator of its own, it does not start again with `resume`.
+        resume: a file that keeps the training after every epoch, and is gone at the end; where it is there already, the
+            training goes on from it and ends as if it had never been interrupted. None keeps nothing.
 
     Raises:
         TypeError: what should be a tensor, a number or a model is none; nothing was trained.
-        ValueError: images, labels, logits or one of the numbers are not as above, or no weight can learn; nothing was
-            trained. Or, at the end of an epoch, a loss was NaN or infinite.
+        ValueError: images, labels, logits or one of the numbers are not as above, no weight can learn, or what `resume`
+            holds is another training; nothing was trained. Or, at the end of an epoch, a loss was NaN or infinite.
 
     Warns:
         UserWarning: the model ends in softmax, in train or in eval mode; the loss takes it once more.
@@ -88,15 +99,25 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(epochs * steps))
     device = device_of(model, images)
     losses, history = [], History([], [], [], [])
+    recipe = [len(images), epochs, seed, batch_size, max_lr, label_smoothing]
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    if resume is not None and Path(resume).exists():
+        losses, kept = go_on(Path(resume), recipe, parts, generator)
+        history = History(*kept)
     with torch.inference_mode(False), torch.enable_grad(), asking(model, labels, training=True) as ask:
         with in_mode(model, training=False), torch.no_grad():  # what the model refuses, it refuses before it learns
             check_labels(held_labels, len(held_labels), classes=ask(held_images[:2].to(device)).shape[1])
         images, labels = images.detach().to(device), labels.to(device)
         with progress_bar(epochs * steps, "training") as bar:
-            for _ in range(epochs):
+            bar.update(len(losses))
+            for _ in range(len(losses) // steps, epochs):
                 order = torch.randperm(len(images), generator=generator).to(device)
                 for batch in order.split(batch_size):  # (batch_size,)
-                    loss = F.cross_entropy(ask(images[batch]), labels[batch], label_smoothing=label_smoothing)
+                    shown = images[batch]
+                    if attack is not None:
+                        shown = attack(model, shown, labels[batch], len(losses) / (epochs * steps))
+                        _check_attacked(shown, images[batch])
+                    loss = F.cross_entropy(ask(shown), labels[batch], label_smoothing=label_smoothing)
                     if not loss.requires_grad:
                         raise ValueError("expected logits that depend on the weights, got some without a gradient")
                     optimizer.zero_grad()
@@ -114,10 +135,21 @@ def train(
                         history.val_accuracy.append((answers.argmax(1) == right).float().mean().item())
                         bar.set_postfix_str(f"validation accuracy {history.val_accuracy[-1]:.2%}")
                 _check_losses(losses)
+                if resume is not None:
+                    keep(Path(resume), recipe, parts, generator, losses, list(history))
         for weight in weights:  # the last step has no loss of its own
             check_finite("weights after the training (lower max_lr)", weight.detach())
+    if resume is not None:
+        Path(resume).unlink()
     history.train_loss.extend(torch.stack(losses).tolist())
     return history
+
+
+def _check_attacked(shown: Tensor, images: Tensor) -> None:
+    """Raise ValueError unless the attack returned images of the batch's shape."""
+    if not torch.is_tensor(shown) or shown.shape != images.shape:
+        came = tuple(shown.shape) if torch.is_tensor(shown) else type(shown).__name__
+        raise ValueError(f"expected images of shape {tuple(images.shape)} from the attack, got {came}")
 
 
 def _check_losses(losses: list[Tensor]) -> None:

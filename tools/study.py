@@ -26,10 +26,11 @@ from helpers.data import DATA, load_mnist, split
 from helpers.training import accuracy, logits, train
 from tools.regression.notebooks import ROOT, WORKERS, one_thread_each, write_atomically
 
-CHECKPOINTS = {  # the course's networks: how each is made, and the seed of its start and of the images' order
-    "cnn": (partial(DigitCNN, batch_norm=False), 0),
-    "cnn_batch_norm": (partial(DigitCNN, batch_norm=True), 0),
-    "lenet": (LeNet, 1),
+USUAL = {"epochs": 8, "max_lr": 0.006}
+CHECKPOINTS = {  # the course's networks: how each is made, the seed of its start and of the images' order, its recipe
+    "cnn": (partial(DigitCNN, batch_norm=False), 0, USUAL),
+    "cnn_batch_norm": (partial(DigitCNN, batch_norm=True), 0, USUAL),
+    "lenet": (LeNet, 1, USUAL),
 }
 SEEDS = 20  # networks of each kind
 LABEL_SMOOTHING = 0.1
@@ -63,10 +64,11 @@ def checkpoints(names: list[str]) -> None:
     training, validation = split(*load_mnist(train=True))
     test = load_mnist(train=False)
     for name in names or CHECKPOINTS:
-        make, seed = CHECKPOINTS[name]
+        make, seed, recipe = CHECKPOINTS[name]
         torch.manual_seed(seed)  # the weights' start
         model = make()
-        train(model, *training, epochs=8, max_lr=0.006, seed=seed, validation=validation)
+        begun = BEGUN.parent / f"{name}.begun.pt"  # an interrupted training goes on from here
+        train(model, *training, seed=seed, validation=validation, resume=begun, **recipe)
         keep(model, name)
         right = (f"{accuracy(model, *them):.2%} of the {len(them[0]):,}" for them in (validation, test))
         print(f"{name}.pt: %s validation images, %s test images" % tuple(right))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import helpers.training
+from helpers.adversarial import fgsm
 from helpers.cnn import DigitCNN
 from helpers.training import accuracy, one_cycle, predict, train
 
@@ -278,3 +279,91 @@ def test_losses_stay_where_they_are_until_training_ends(monkeypatch):
     few = len(asked)
     train(linear(), images, labels, epochs=1, seed=0, batch_size=5)
     assert len(asked) == 2 * few
+
+
+def test_an_attack_changes_what_each_step_learns_from():
+    """Turned upside down before each step, the bars of one digit are those of another: nothing else may be learned."""
+    images, labels = bars(250)
+    shares = []
+
+    def upside_down(model, batch, batch_labels, done):
+        assert model.training
+        assert len(batch) == len(batch_labels)
+        shares.append(done)
+        return batch.flip(2)
+
+    attacked, plain = linear(), linear()
+    history = train(attacked, images, labels, epochs=2, seed=0, attack=upside_down, validation=(images.flip(2), labels))
+    assert history.train_loss == train(plain, images.flip(2), labels, epochs=2, seed=0).train_loss
+    assert torch.equal(attacked[1].weight, plain[1].weight)
+    assert history.val_accuracy[-1] > 0.9 > 0.5 > accuracy(attacked, images, labels)
+    assert shares == [k / 8 for k in range(8)]
+
+
+def test_pgd_in_training_leaves_a_model_that_the_same_attack_fools_less():
+    """Each class a bright row and a faint one: the faint one, within reach of the attack, is not relied on."""
+    images, labels = bars(500)
+    images[torch.arange(500), 0, labels] = 0.08
+
+    def attack(model, batch, batch_labels, _):
+        return fgsm(model, batch, batch_labels, eps=0.1)
+
+    def robust(model):
+        return accuracy(model, fgsm(model, images, labels, eps=0.3), labels)
+
+    plain, hardened = linear(), linear()
+    train(plain, images, labels, epochs=3, seed=0)
+    train(hardened, images, labels, epochs=3, seed=0, attack=attack)
+    faint, bright = range(10), range(4, 24, 2)
+
+    def weight_of_the_faint(model):
+        rows = model[1].weight.view(10, 28, 28).mean(2)
+        return sum(rows[k, faint[k]].item() for k in range(10)) / sum(rows[k, bright[k]].item() for k in range(10))
+
+    assert weight_of_the_faint(hardened) < weight_of_the_faint(plain) / 2
+    assert robust(hardened) >= robust(plain)
+
+
+@pytest.mark.parametrize("wrong", [lambda *_: None, lambda _, images, *__: images[:1]])
+def test_an_attack_that_returns_something_else_is_told(wrong):
+    with pytest.raises(ValueError, match=r"expected images of shape \(64, 1, 28, 28\) from the attack, got"):
+        train(linear(), *bars(100), epochs=1, seed=0, attack=wrong)
+
+
+def test_an_interrupted_training_goes_on_and_ends_as_if_nothing_had_been(tmp_path):
+    images, labels = bars(200)
+    options = {"epochs": 4, "seed": 3, "batch_size": 32, "validation": (images, labels)}
+    whole, stopped = linear(), linear()
+    expected = train(whole, images, labels, **options)
+    kept = tmp_path / "not there yet" / "begun.pt"
+
+    def interrupt(_model, batch, _labels, done):
+        if done > 0.6:
+            raise KeyboardInterrupt
+        return batch
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, images, labels, **options, attack=interrupt, resume=kept)
+    assert kept.exists()
+    asked = []
+    again = linear(seed=7)  # whatever it is then
+    count = train(again, images, labels, **options, attack=lambda _, batch, *__: asked.append(1) or batch, resume=kept)
+    assert len(asked) == 2 * 7  # two epochs of four
+    assert count == expected
+    assert torch.equal(again[1].weight, whole[1].weight)
+    assert not kept.exists()
+
+
+def test_a_kept_training_of_another_recipe_is_refused(tmp_path):
+    kept = tmp_path / "begun.pt"
+
+    def interrupt(_model, batch, _labels, done):
+        if done > 0.6:
+            raise KeyboardInterrupt
+        return batch
+
+    with pytest.raises(KeyboardInterrupt):
+        train(linear(), *bars(100), epochs=3, seed=0, attack=interrupt, resume=kept)
+    with pytest.raises(ValueError, match="remove it"):
+        train(linear(), *bars(100), epochs=4, seed=0, resume=kept)
+    assert kept.exists()
