@@ -139,11 +139,37 @@ def test_the_exercise_versions_are_up_to_date():
             ast.parse(cell.source if cell.cell_type == "code" else "")
 
 
+def defined(statement):
+    """Return the names that a statement at the top of a cell defines."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return {statement.name}
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
 @pytest.mark.parametrize("name", WITH)
-def test_unsolved_a_learners_copy_runs_to_its_end_and_lists_what_is_open(name):
+def test_no_other_cell_uses_what_the_learner_writes(name):
+    """So a notebook with open exercises runs to its end: every other cell is the same, solved or not."""
+    book = nbformat.read(BOOKS[name], as_version=4)
+    own = exercises(book)
+    written = {
+        name for answer, _ in own.values() for statement in ast.parse(answer.source).body for name in defined(statement)
+    }
+    pairs = {cell.id for pair in own.values() for cell in pair}
+    for cell in book.cells:
+        if cell.cell_type == "code" and cell.id not in pairs:
+            loads = {node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
+            assert not loads & written, cell.source
+
+
+@pytest.mark.parametrize("name", WITH)
+def test_unsolved_exercises_let_a_learner_go_on_and_are_listed(name):
+    """The set-up, the parameters, the imports and the exercises of the version that learners open, and its last list."""
     start_from_copies()
     path = EXERCISES / f"{name}.ipynb"
     book = nbformat.read(path, as_version=4)
+    own = {cell.id for pair in exercises(book).values() for cell in pair}
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    book.cells = [*code[:3], *(cell for cell in code[3:] if cell.id in own or "progress(" in cell.source)]
     asyncio.run(run_cells(book, path.parent, environment={"JPY_SESSION_NAME": "a learner's"}))
     said = "".join(output.get("text", "") for cell in book.cells for output in cell.get("outputs", []))
     count = len(exercises(book))
