@@ -5,6 +5,7 @@ have all points and none; its exit codes tell nothing of that.
 """
 
 import csv
+import os
 import shutil
 import subprocess
 import sys
@@ -18,12 +19,14 @@ COURSE = ROOT / "build" / "grading"  # inside the course, where a notebook's fir
 CONFIG = f"""c = get_config()
 c.ClearSolutions.code_stub = {{"python": {STUB[2:]!r}}}
 c.ExecutePreprocessor.timeout = 900  # seconds for a cell
+c.ExecutePreprocessor.extra_arguments = ["--log-level=CRITICAL"]  # no word of the kernel on its loopback
 """
 
 
 def nbgrader(*arguments: str) -> None:
     """Run a command of nbgrader in its course."""
-    subprocess.run(["nbgrader", *arguments, "--log-level=ERROR"], cwd=COURSE, check=True)
+    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    subprocess.run(["nbgrader", *arguments, "--log-level=ERROR"], cwd=COURSE, env=quiet, check=True)
 
 
 def main() -> int:
