@@ -32,16 +32,17 @@ ATTACKS = {
     "the clamp forgotten": Attack(CURVES, ").clamp(0, 1)\n    path", ")\n    path", 5),
     "two images of a figure swapped": Attack(
         IMAGES,
-        "fig = image_grid(\n    together /",
-        "together[[3, 4]] = together[[4, 3]]\nfig = image_grid(\n    together /",
-        7,
+        "fig = image_grid(\n    alone /",
+        "alone[[3, 4]] = alone[[4, 3]]\nfig = image_grid(\n    alone /",
+        6,
         FIGURE,
     ),
     "a figure from other noise": Attack(
         IMAGES,
-        "fig = image_grid(\n    together /",
-        "together = gradient_of_logit(model, start.roll(1, 0), target)\nfig = image_grid(\n    together /",
-        7,
+        "fig = image_grid(\n    alone /",
+        "alone = torch.stack([logit_gradient(*pair) for pair in zip(start.roll(1, 0), target)])\n"
+        "fig = image_grid(\n    alone /",
+        6,
         FIGURE,
     ),
 }
