@@ -4,11 +4,13 @@ A check asks a learner's function by a second route. It raises if the function i
 only a reader in JupyterLab or Colab who has not begun yet gets a line instead, and can go on to the cells below.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from helpers.reader import somebody_reads
 
@@ -29,6 +31,27 @@ class Cases:
 
     def __init__(self) -> None:
         self.count = 0
+
+    def ask(self, function: Callable[..., Value], *arguments: object, without: Sequence[str] = ()) -> Value:
+        """Return what a learner's function answers, and see to it that it leaves what it was given as it was.
+
+        Args:
+            function: the learner's.
+            arguments: of the call; of tensors the values must stay, of a module its weights, mode and hooks too.
+            without: dotted names such as "torch.nn.functional.conv2d" that the task does not allow.
+
+        Raises:
+            NotDoneError: an argument was changed, or one of those names was called.
+        """
+        before = [_state(argument) for argument in arguments]
+        with ExitStack() as forbidden:
+            for name in without:
+                said = f"write it without {name.removeprefix('torch.nn.functional.')}"
+                forbidden.enter_context(patch(name, side_effect=NotDoneError(said)))
+            answer = function(*arguments)
+        if any(not _same(_state(argument), was, 0) for argument, was in zip(arguments, before, strict=True)):
+            raise NotDoneError("what the function was given was changed in place: work on a copy")
+        return answer
 
     def same(
         self, got: Value, expected: Value, wrong: dict[str, Value] | None = None, *, at: str = "", atol: float = 1e-6
@@ -52,7 +75,10 @@ class Cases:
         for hint, value in (wrong or {}).items():
             if _same(got, value, atol):
                 raise NotDoneError(hint)
-        raise NotDoneError(f"expected {_shown(expected)}{where}, got {_shown(got)}")
+        shown, came = _shown(expected), _shown(got)
+        if shown == came:  # a list where a tensor belongs, or digits that are not shown
+            shown, came = f"{_kind(expected)} {shown}", f"{_kind(got)} {came}"
+        raise NotDoneError(f"expected {shown}{where}, got {came}")
 
     def true(self, holds: bool | Tensor, hint: str) -> None:
         """Hold something against what must be true of it; NotDoneError with the hint if it is not."""
@@ -104,7 +130,9 @@ def _same(got: Value, expected: Value, atol: float) -> bool:
         return alike and all(_same(*pair, atol) for pair in zip(got, expected, strict=True))
     if isinstance(expected, str | bool) or expected is None:
         return type(got) is type(expected) and got == expected
-    if not isinstance(got, Tensor | float | int):
+    if isinstance(got, np.generic):  # a single number of NumPy
+        got = got.item()
+    if not isinstance(got, Tensor | float | int) or (torch.is_tensor(got) and got.is_complex()):
         return False
     got, expected = (torch.as_tensor(value).detach().double() for value in (got, expected))
     return got.shape == expected.shape and torch.allclose(got, expected, rtol=1e-5, atol=atol, equal_nan=True)
@@ -112,11 +140,28 @@ def _same(got: Value, expected: Value, atol: float) -> bool:
 
 def _shown(value: Value) -> str:
     """Return a value as a hint shows it: small ones in full, large tensors by their shape."""
+    if isinstance(value, tuple | list) and len(repr(value)) > 80 and len(value) <= 3:
+        return f"({', '.join(map(_shown, value))})"
     if not torch.is_tensor(value):
         return repr(value) if len(repr(value)) <= 80 else f"a {type(value).__name__}"
     if value.numel() > 9:
         return f"a tensor of shape {tuple(value.shape)} with mean {value.double().mean():.4g}"
     return f"{value.detach().tolist()}" if value.ndim else f"{value.item():g}"
+
+
+def _kind(value: Value) -> str:
+    """Return what a value is, in two or three words."""
+    return f"a {value.dtype} tensor" if torch.is_tensor(value) else f"a {type(value).__name__}"
+
+
+def _state(argument: object) -> Value:
+    """Return what a function must leave alone of an argument: its values, mode, hooks, whether it takes gradients."""
+    if torch.is_tensor(argument):
+        return [argument.detach().clone(), argument.requires_grad]
+    if isinstance(argument, nn.Module):
+        weights = [_state(values) for values in [*argument.parameters(), *argument.buffers()]]
+        return [*weights, *([part.training, len(part._forward_hooks)] for part in argument.modules())]
+    return [_state(part) for part in argument] if isinstance(argument, tuple | list) else []
 
 
 def _line(error: Exception) -> str:

@@ -32,7 +32,7 @@ def _try(answers, check):
             try:
                 exec(compile(source, "answer", "exec"), names)
                 exec(compile(check, "check", "exec"), names)
-                said[name] = "passes"
+                said[name] = "passes" + names.get("_spoilt", "")
             except Exception as error:
                 said[name] = f"{type(error).__name__}: {error}"
             finally:
@@ -40,6 +40,20 @@ def _try(answers, check):
     return said
 import json as _json
 print(_json.dumps(_try(%r, %r)))
+"""
+
+
+# After a solution: it leaves zeros behind in what it was given.
+SPOIL = """
+_right = {0}
+def {0}(*given):
+    result = _right(*given)
+    kept = [part.clone() if torch.is_tensor(part) else part for part in (result if type(result) is tuple else [result])]
+    for part in given:
+        if torch.is_tensor(part) and part.is_floating_point():
+            part.detach().zero_()
+            globals()["_spoilt"] = " on what is spoilt"
+    return tuple(kept) if type(result) is tuple else kept[0]
 """
 
 
@@ -85,6 +99,7 @@ def _attack(name):
         answers |= {f"right: {said}": source for said, source in about["right"].items()}
         answers |= {f"wrong: {said}": wrong["code"] for said, wrong in about["wrong"].items()}
         answers |= {f"mutant: {said}": source for said, source in mutants(answer.source)}
+        answers["spoils"] = answer.source + SPOIL.format(ast.parse(answer.source).body[-1].name)
         cells += [answer, check, nbformat.v4.new_code_cell(TRY % (SECONDS, answers, check.source))]
     tried = nbformat.v4.new_notebook(cells=cells, metadata=book.metadata)
     asyncio.run(run_cells(tried, BOOKS[name].parent))
@@ -120,6 +135,14 @@ def test_mutants_are_noticed(name, tried, record_property):
         assert living == set(given[exercise].get("survivors", {})), exercise  # each with a written reason
     record_property("mutants", f"{name}: {count - alive} of {count} mutants noticed")
     assert alive <= 0.08 * count
+
+
+@pytest.mark.parametrize("name", WITH)
+def test_an_answer_that_spoils_what_it_was_given_is_told_so(name, tried):
+    """Else what is expected, worked out from the same tensors, would be spoilt as well."""
+    for exercise, verdicts in tried(name)[0].items():
+        told = "changed" in verdicts["spoils"] or verdicts["spoils"] == "passes"  # it takes no tensors
+        assert told, f"{exercise}: {verdicts['spoils']}"
 
 
 @pytest.mark.parametrize("name", WITH)

@@ -1,5 +1,6 @@
 """What a learner and a grader see of a check."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -95,3 +96,72 @@ def test_what_pytorch_does_not_implement_is_a_wrong_answer_and_no_stub():
     bits = torch.ones(2, dtype=torch.bool)
     with pytest.raises(NotDoneError, match="✗ double: it raised NotImplementedError: Subtraction"), check("double"):
         bits - bits
+
+
+def test_what_a_function_was_given_must_stay():
+    """Or the expected value, worked out from the same tensors, would follow the change."""
+
+    def halve(x):
+        return x.mul_(0.5)
+
+    def pad(x):
+        x[x.isnan()] = 0
+        return x
+
+    x = torch.ones(3)
+    with check("fine") as case:
+        case.same(case.ask(lambda x, factor: factor * x, x, 2), 2 * x)
+    with pytest.raises(NotDoneError, match="changed in place"), check("half") as case:
+        case.same(case.ask(halve, x), x)
+    with pytest.raises(NotDoneError, match="changed in place"), check("NaN") as case:
+        case.ask(pad, torch.tensor([torch.nan, 1.0]))
+    with pytest.raises(NotDoneError, match="changed in place"), check("in a list") as case:
+        case.ask(lambda xs: halve(xs[1]), [x, x.clone()])
+    with pytest.raises(NotDoneError, match="changed in place"), check("gradients") as case:
+        case.ask(lambda x: x.requires_grad_(), torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.train(),
+        lambda model: model.requires_grad_(False),
+        lambda model: model[1].register_forward_hook(lambda *_: None),
+        lambda model: model[0].weight.data.zero_(),
+        lambda model: model[1].running_mean.zero_(),
+    ],
+    ids=["mode", "frozen", "a hook left", "weights", "buffers"],
+)
+def test_a_network_that_was_given_must_stay(change):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).eval()
+    model[1].running_mean += 1
+    with check("fine") as case:
+        case.ask(lambda model: model(torch.ones(1, 2)), model)
+    with pytest.raises(NotDoneError, match="changed in place"), check("changed") as case:
+        case.ask(change, model)
+
+
+def test_what_a_task_does_not_allow_is_told():
+    x, w = torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2)
+    without = ["torch.conv2d", "torch.nn.functional.conv2d"]
+    with pytest.raises(NotDoneError, match="write it without conv2d"), check("by hand") as case:
+        case.ask(torch.nn.Conv2d(1, 1, 2), x, without=without)
+    assert torch.nn.functional.conv2d(x, w).sum() == 16  # as before
+
+
+def test_a_hint_says_how_what_looks_alike_differs():
+    with (
+        pytest.raises(NotDoneError, match=r"a torch.float32 tensor \[0.5\], got a list \[0.5\]"),
+        check("a list") as case,
+    ):
+        case.same([0.5], torch.tensor([0.5]))
+    pair = (torch.zeros(20), 1)
+    with pytest.raises(NotDoneError, match=r"\(a tensor of shape \(20,\) .*, 1\), got"), check("a tuple") as case:
+        case.same((torch.ones(20), 1), pair)
+
+
+def test_a_number_of_numpy_is_a_number():
+    with check("numpy") as case:
+        case.same(np.float32(0.28251418), 0.28251418)
+    with pytest.raises(NotDoneError), check("complex") as case:
+        case.same(torch.ones(2, dtype=torch.complex64), torch.ones(2))
