@@ -43,7 +43,7 @@ print(_json.dumps(_try(%r, %r)))
 """
 
 
-# After a solution: it leaves zeros behind in what it was given.
+# After a solution: it leaves something else behind in what it was given.
 SPOIL = """
 _right = {0}
 def {0}(*given):
@@ -51,7 +51,7 @@ def {0}(*given):
     kept = [part.clone() if torch.is_tensor(part) else part for part in (result if type(result) is tuple else [result])]
     for part in given:
         if torch.is_tensor(part) and part.is_floating_point():
-            part.detach().zero_()
+            part.detach().add_(1)
             globals()["_spoilt"] = " on what is spoilt"
     return tuple(kept) if type(result) is tuple else kept[0]
 """
