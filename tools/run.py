@@ -9,16 +9,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
+from nbformat import NotebookNode
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from tools.regression.commands import begin, side_by_side
 from tools.regression.compare import marks
 from tools.regression.execution import CellError, run_cells
-from tools.regression.notebooks import CELL_TIMEOUT, ROOT, one_thread_each, parse_parameters, title, write_atomically
+from tools.regression.notebooks import (
+    CELL_TIMEOUT,
+    NOTEBOOKS,
+    ROOT,
+    one_thread_each,
+    parse_parameters,
+    title,
+    write_atomically,
+)
 from tools.regression.outputs import code_cells
 
 BUILD = ROOT / "build" / "notebooks"
+JUDGED = "raises-exception"  # a mark of nbval's: the cells after such a one are executed
 
 
 class Outcome(NamedTuple):
@@ -44,17 +54,33 @@ async def _execute(path: Path, parameters: dict[str, object], output: Path, time
         output.parent.mkdir(parents=True, exist_ok=True)
         notebook = load_notebook_node(str(path))
         skipped = sum(marks(cell).get("skip", False) for cell in code_cells(notebook))
+        checks = [] if NOTEBOOKS in path.resolve().parents else graded(notebook)
+        for cell in checks:  # in a learner's notebook: those after one that is open or wrong are judged as well
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), JUDGED]
         if parameters:
             notebook = parameterize_notebook(notebook, parameters, kernel_name="python3", language="python")
         try:
             await run_cells(notebook, cwd, timeout)
+            failure = "\n".join(judged(checks)) or None
         except CellError as error:
-            failure = str(error)
+            failure = "\n".join([*judged(checks), str(error)])
+        for cell in checks:
+            cell.metadata["tags"] = [tag for tag in cell.metadata["tags"] if tag != JUDGED]
         write_atomically(nbformat.writes(notebook) + "\n", output)
     except Exception as error:
         # A full disk, a kernel that does not start, a file that is no notebook: the next notebook still runs.
         failure = f"{type(error).__name__}: {error}"
     return Outcome(title(path), time.perf_counter() - start, failure, skipped)
+
+
+def graded(notebook: NotebookNode) -> list[NotebookNode]:
+    """Return the cells that check an exercise."""
+    return [cell for cell in code_cells(notebook) if cell.metadata.get("nbgrader", {}).get("grade")]
+
+
+def judged(checks: list[NotebookNode]) -> list[str]:
+    """Return what the checks said that found their exercise open or wrong."""
+    return [output.evalue for cell in checks for output in cell.outputs if output.output_type == "error"]
 
 
 def execute_all(paths: list[Path], parameters: dict[str, object], output: Path = BUILD) -> list[Outcome]:

@@ -14,18 +14,23 @@ from tools.regression.notebooks import ROOT, find_notebooks, read, title, write_
 
 
 def cells(path: Path) -> str:
-    """Return a hash of the sources of a notebook's cells, which running it does not change; of a broken one, of all."""
+    """Return a hash of the sources of a notebook's cells, which running it does not change; of a broken one, of all.
+
+    Empty cells do not count: JupyterLab adds one where the last cell is run.
+    """
     content = path.read_bytes()
     with suppress(ValueError):
-        content = json.dumps([[cell["cell_type"], "".join(cell["source"])] for cell in read(path)["cells"]]).encode()
+        sources = [[cell["cell_type"], "".join(cell["source"])] for cell in read(path)["cells"]]
+        content = json.dumps([[kind, source] for kind, source in sources if source.strip()]).encode()
     return hashlib.sha256(content).hexdigest()
 
 
 def copy_notebooks(root: Path) -> str:
     """Copy what work/ does not have or what was not edited there, and say so; what was edited stays as it is."""
     memory, known = root / "work" / ".copied.json", {}
-    with suppress(OSError, ValueError):
-        known = json.loads(memory.read_text("utf-8"))
+    with suppress(OSError, ValueError, AttributeError, TypeError):  # whatever somebody has made of the file
+        kept = json.loads(memory.read_text("utf-8")).items()
+        known = {name: state for name, state in kept if {"cells", "file"} <= state.keys()}
     new, fresh, same, edited = [], [], [], []
     for notebook in find_notebooks(folder=root / "notebooks"):
         name = f"{title(notebook)}.ipynb"

@@ -68,6 +68,27 @@ def test_a_notebook_from_elsewhere_finds_the_course(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_every_exercise_of_a_learners_notebook_is_judged(tmp_path):
+    """One that is open or wrong does not hide those after it; whatever else fails does."""
+    path = tmp_path / "ada" / "mine.ipynb"
+    path.parent.mkdir()
+    check = {"nbgrader": {"grade": True, "grade_id": "a-check"}}
+    sources = ["raise AssertionError('x 1, open')", "print('x 2, done')", "raise AssertionError('x 3, wrong')"]
+    cells = [nbformat.v4.new_code_cell(source, metadata=check) for source in sources]
+    cells.append(nbformat.v4.new_code_cell("print('the end')"))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    outcome = execute(path, {}, tmp_path / "out.ipynb")
+    assert outcome.failure == "x 1, open\nx 3, wrong"
+    done = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    assert done[-1].outputs[0].text == "the end\n"
+    assert all(cell.metadata.get("tags", []) == [] for cell in done)
+    cells[-1].source = "1 / 0"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    said = execute(path, {}, tmp_path / "out.ipynb").failure
+    assert said.startswith("x 1, open\nx 3, wrong\ncell [4]")
+    assert "ZeroDivisionError" in said
+
+
 def test_an_unknown_notebook_lists_those_there_are(course):
     course("a/one", "x = 1")
     course("b/two", "x = 1")

@@ -84,6 +84,16 @@ def test_a_copy_that_was_only_run_keeps_its_outputs_until_an_update(clone):
     assert (clone / "work" / A).read_bytes() == (clone / "notebooks" / A).read_bytes()
 
 
+def test_the_empty_cell_after_the_last_one_is_no_edit(clone):
+    """JupyterLab adds one where the last cell is run with Shift-Enter."""
+    copy_notebooks(clone)
+    notebook = nbformat.read(clone / "work" / A, as_version=4)
+    notebook.cells.append(new_code_cell(""))
+    nbformat.write(notebook, clone / "work" / A)
+    write(clone / "notebooks" / A, "answer = 'updated'")
+    assert "1 brought up to date" in copy_notebooks(clone)
+
+
 def test_an_update_of_the_outputs_alone_arrives(clone):
     copy_notebooks(clone)
     run(clone / "notebooks" / C)
@@ -109,7 +119,7 @@ def test_after_publishing_only_what_was_edited_counts_as_edited(clone):
     assert said.endswith(f"work/{C}")
 
 
-@pytest.mark.parametrize("memory", [None, "{"])
+@pytest.mark.parametrize("memory", [None, "{", "[]", json.dumps({C: 3}), json.dumps({C: {}})])
 def test_without_a_memory_only_what_is_the_same_counts_as_not_edited(clone, memory):
     copy_notebooks(clone)
     edit(clone / "work" / A)
