@@ -37,7 +37,8 @@ class Cases:
 
         Args:
             function: the learner's.
-            arguments: of the call; of tensors the values must stay, of a module its weights, mode and hooks too.
+            arguments: of the call; of tensors the values must stay, of a module its weights, their
+                gradients, its mode and hooks too.
             without: dotted names such as "torch.nn.functional.conv2d" that the task does not allow.
 
         Raises:
@@ -158,9 +159,9 @@ def _kind(value: Value) -> str:
 
 
 def _state(argument: object) -> Value:
-    """Return what a function must leave alone of an argument: its values, mode, hooks, whether it takes gradients."""
+    """Return what a function must leave alone of an argument: its values, mode, hooks, gradients."""
     if torch.is_tensor(argument):
-        return [argument.detach().clone(), argument.requires_grad]
+        return [argument.detach().clone(), argument.requires_grad, argument.grad is not None]
     if isinstance(argument, nn.Module):
         weights = [_state(values) for values in [*argument.parameters(), *argument.buffers()]]
         return [*weights, *([part.training, len(part._forward_hooks)] for part in argument.modules())]

@@ -128,9 +128,10 @@ def test_what_a_function_was_given_must_stay():
         lambda model: model.requires_grad_(False),
         lambda model: model[1].register_forward_hook(lambda *_: None),
         lambda model: model[0].weight.data.zero_(),
+        lambda model: model(torch.ones(1, 2)).sum().backward(),
         lambda model: model[1].running_mean.zero_(),
     ],
-    ids=["mode", "frozen", "a hook left", "weights", "buffers"],
+    ids=["mode", "frozen", "a hook left", "weights", "gradients", "buffers"],
 )
 def test_a_network_that_was_given_must_stay(change):
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).eval()
