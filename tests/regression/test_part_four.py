@@ -26,10 +26,12 @@ class Attack(NamedTuple):
 
 
 ATTACKS = {
-    "a step 10 % longer": Attack(CURVES, "images + alpha * (g", "images + 1.1 * alpha * (g", 5),
+    "a step 10 % longer": Attack(CURVES, "alpha=alpha, steps=1", "alpha=1.1 * alpha, steps=1", 5),
     "one step fewer": Attack(CURVES, "range(steps):", "range(steps - 1):", 5),
-    "the target shifted by one": Attack(CURVES, "grad(z[rows, target]", "grad(z[rows, (target + 1) % 10]", 5),
-    "the clamp forgotten": Attack(CURVES, ").clamp(0, 1)\n    path", ")\n    path", 5),
+    "the target shifted by one": Attack(
+        CURVES, "fooling_images(model, target,", "fooling_images(model, (target + 1) % 10,", 5
+    ),
+    "a wider starting noise": Attack(CURVES, "noise = 0.1 *", "noise = 0.11 *", 5),
     "two images of a figure swapped": Attack(
         IMAGES,
         "fig = image_grid(\n    alone /",
