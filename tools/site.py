@@ -19,7 +19,7 @@ REPOSITORY = f"https://github.com/{address(ROOT)}"
 PICTURES = {
     "1 Foundations": ("1_foundations/1_tensors_and_gradients", 3),
     "2 An MNIST CNN": ("2_mnist_cnn/2_predictions", 2),
-    "3 Visualising it": ("3_visualising/4_occlusion", 3),
+    "3 Visualising it": ("3_visualising/4_occlusion", 4),
     "4 Fooling it": ("4_adversarial/1_non_targeted_images", 3),
 }
 
