@@ -202,6 +202,7 @@ BELOW = {
     "checks": set(),
     "options": set(),
     "reader": set(),
+    "resume": set(),
     "style": set(),
     "data": {"checks"},
     "batches": {"checks"},
@@ -210,7 +211,7 @@ BELOW = {
     "exercises": {"reader"},
     "grid": {"checks", "options", "style"},
     "show": {"checks", "grid", "reader", "style"},
-    "training": {"answers", "batches", "checks", "reader"},
+    "training": {"answers", "batches", "checks", "reader", "resume"},
     "ascent": {"answers", "batches", "checks"},
 }
 TOP = {"answers", "ascent", "ball", "batches", "checks", "show"}
