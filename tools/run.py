@@ -54,11 +54,11 @@ async def _execute(path: Path, parameters: dict[str, object], output: Path, time
         output.parent.mkdir(parents=True, exist_ok=True)
         notebook = load_notebook_node(str(path))
         skipped = sum(marks(cell).get("skip", False) for cell in code_cells(notebook))
+        if parameters:
+            notebook = parameterize_notebook(notebook, parameters, kernel_name="python3", language="python")
         checks = [] if NOTEBOOKS in path.resolve().parents else graded(notebook)
         for cell in checks:  # in a learner's notebook: those after one that is open or wrong are judged as well
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), JUDGED]
-        if parameters:
-            notebook = parameterize_notebook(notebook, parameters, kernel_name="python3", language="python")
         try:
             await run_cells(notebook, cwd, timeout)
             failure = "\n".join(judged(checks)) or None

@@ -82,10 +82,13 @@ def test_every_exercise_of_a_learners_notebook_is_judged(tmp_path):
     done = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
     assert done[-1].outputs[0].text == "the end\n"
     assert all(cell.metadata.get("tags", []) == [] for cell in done)
+    cells.insert(0, nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]}))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    assert execute(path, {"x": 2}, tmp_path / "out.ipynb").failure == outcome.failure
     cells[-1].source = "1 / 0"
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
     said = execute(path, {}, tmp_path / "out.ipynb").failure
-    assert said.startswith("x 1, open\nx 3, wrong\ncell [4]")
+    assert said.startswith("x 1, open\nx 3, wrong\ncell [5]")
     assert "ZeroDivisionError" in said
 
 
