@@ -80,17 +80,27 @@ class LeNet(nn.Sequential):
         )
 
 
-def load_cnn(batch_norm: bool = True) -> DigitCNN:
+def load_cnn(batch_norm: bool = True, *, robust: bool = False, interval: bool = False) -> DigitCNN:
     """Return the trained network from `data/`, in eval mode and with gradients off.
 
     Args:
         batch_norm: the network with batch norm (the course's best) or the one without.
+        robust: instead, the one without batch norm that was trained adversarially, against PGD at eps 0.3.
+        interval: instead, the one without batch norm that was trained on interval bounds, up to eps 0.2.
 
     Raises:
         FileNotFoundError: the file is missing.
-        TypeError: `batch_norm` is neither true nor false.
-        ValueError: the file is damaged, or holds something other than this network's weights, NaN or infinity among it.
+        TypeError: one of the arguments is neither true nor false.
+        ValueError: both others are asked for at once; or the file is damaged, or holds something other than this
+            network's weights, NaN or infinity among it.
     """
+    batch_norm, robust, interval = (
+        flag(name, value) for name, value in [("batch_norm", batch_norm), ("robust", robust), ("interval", interval)]
+    )
+    if robust and interval:
+        raise ValueError("expected robust or interval, got both")
+    if robust or interval:
+        return trained(DigitCNN(), "cnn_robust" if robust else "cnn_interval")
     return trained(DigitCNN(batch_norm), "cnn_batch_norm" if batch_norm else "cnn")
 
 

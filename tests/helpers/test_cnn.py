@@ -65,6 +65,18 @@ def test_load_lenet_is_frozen_and_in_eval_mode():
     assert not any(p.requires_grad for p in model.parameters())
 
 
+def test_two_trainings_at_once_are_told():
+    with pytest.raises(ValueError, match="expected robust or interval, got both"):
+        load_cnn(robust=True, interval=True)
+
+
+@pytest.mark.parametrize("which", ["robust", "interval"])
+def test_the_networks_that_defend_have_no_batch_norm_and_weights_of_their_own(which):
+    model = load_cnn(**{which: True})
+    assert [name for name, _ in model.named_parameters()] == [name for name, _ in DigitCNN().named_parameters()]
+    assert not torch.equal(model.fc2.weight, load_cnn(batch_norm=False).fc2.weight)
+
+
 def test_load_cnn_is_frozen_and_in_eval_mode():
     for batch_norm in (False, True):
         model = load_cnn(batch_norm)

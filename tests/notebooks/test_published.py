@@ -208,6 +208,7 @@ BELOW = {
     "batches": {"checks"},
     "cnn": {"checks", "data"},
     "answers": {"batches", "checks"},
+    "bounds": {"ball", "batches", "checks", "cnn"},
     "exercises": {"reader"},
     "grid": {"checks", "options", "style"},
     "show": {"checks", "grid", "reader", "style"},
