@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from helpers.adversarial import pgd
 from helpers.bounds import worst_logits
-from helpers.cnn import DigitCNN, LeNet, checkpoint
+from helpers.cnn import MLP, DigitCNN, LeNet, checkpoint
 from helpers.data import DATA, load_mnist, split
 from helpers.training import accuracy, logits, train
 from tools.regression.notebooks import ROOT, WORKERS, one_thread_each, write_atomically
@@ -49,9 +49,10 @@ ROBUST = {"epochs": 30, "max_lr": 0.002, "batch_size": 250, "evaluations": 1}
 CHECKPOINTS = {  # the course's networks: how each is made, the seed of its start and of the images' order, its recipe
     "cnn": (partial(DigitCNN, batch_norm=False), 0, USUAL),
     "cnn_batch_norm": (partial(DigitCNN, batch_norm=True), 0, USUAL),
-    "lenet": (LeNet, 1, USUAL),
+    **{f"lenet_{seed}": (LeNet, seed, USUAL) for seed in (1, 2, 3)},
+    **{f"mlp_{seed}": (MLP, seed, USUAL) for seed in (1, 2, 3)},
     "cnn_robust": (DigitCNN, 0, ROBUST | {"loss": on_attacked}),
-    "cnn_interval": (DigitCNN, 0, ROBUST | {"epochs": 20, "loss": on_bounds}),
+    "cnn_interval": (DigitCNN, 0, ROBUST | {"epochs": 12, "loss": on_bounds}),
 }
 SEEDS = 20  # networks of each kind
 LABEL_SMOOTHING = 0.1

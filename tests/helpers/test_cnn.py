@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import helpers.cnn
-from helpers.cnn import DigitCNN, LeNet, checkpoint, load_cnn, load_lenet
+from helpers.cnn import DigitCNN, LeNet, checkpoint, load_cnn, load_lenet, load_mlp
 
 
 @pytest.fixture
@@ -63,6 +63,19 @@ def test_load_lenet_is_frozen_and_in_eval_mode():
     model = load_lenet()
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_networks_of_several_seeds_differ():
+    for load in (load_lenet, load_mlp):
+        images, weights = torch.rand(2, 1, 28, 28), set()
+        for seed in (1, 2, 3):
+            model = load(seed)
+            assert not model.training
+            assert model(images).shape == (2, 10)
+            weights.add(model[1 if load is load_mlp else 0].weight.sum().item())
+        assert len(weights) == 3
+        with pytest.raises(ValueError, match="expected seed"):
+            load(4)
 
 
 def test_two_trainings_at_once_are_told():
