@@ -46,21 +46,28 @@ def figures(cell: dict) -> list[dict]:
     return [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
 
 
-def lay_out_notebook(path: Path, to: Path) -> None:
-    """Copy a notebook: contents lead to the page's own, the set-up cell is folded, figures keep their texts.
+def one_figure_each(cell: dict) -> list[dict]:
+    """Return the cell, then one without code for each figure after its first: MyST-NB knows one text a cell."""
+    cells = [cell | {"outputs": []}]
+    for output in cell["outputs"]:
+        if figures({"outputs": [output]}) and figures(cells[-1]):
+            bare = {"id": f"{cell['id']}-{len(cells)}", "metadata": {"tags": ["remove-input"]}, "outputs": []}
+            cells.append(cell | bare)
+        cells[-1]["outputs"].append(output)
+    return cells
 
-    Raises:
-        ValueError: a cell has several figures; MyST-NB knows one text a cell.
-    """
+
+def lay_out_notebook(path: Path, to: Path) -> None:
+    """Copy a notebook: contents lead to the page's own, the set-up cell is folded, figures keep their texts."""
     notebook = read(path)
+    pieces = (one_figure_each(cell) if "outputs" in cell else [cell] for cell in notebook["cells"])
+    notebook["cells"] = [piece for cell in pieces for piece in cell]
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             text = re.sub(r"(?m)^\[!\[.*\n?", "", text).replace("](../../README.md)", "](../../index.md)")  # no badges
             cell["source"] = re.sub(r"\]\(\.\./\.\./((?!index\.md|docs/).+?)\)", rf"]({REPOSITORY}/blob/main/\1)", text)
         if drawn := figures(cell):
-            if len(drawn) > 1:
-                raise ValueError(f"{path.relative_to(ROOT)}: give each figure a cell of its own\n{text}")
             cell["metadata"]["mystnb"] = {"image": {"alt": drawn[0]["metadata"]["image/png"]["alt"]}}
     set_up = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
     set_up["metadata"].setdefault("tags", []).append("hide-input")
@@ -100,10 +107,7 @@ def lay_out() -> None:
 
 def main() -> int:
     """Build the whole page afresh; any warning of Sphinx is a failure."""
-    try:
-        lay_out()
-    except ValueError as error:
-        sys.exit(f"make site: {error}")
+    lay_out()
     shutil.rmtree(SITE, ignore_errors=True)
     status = build_main(["-q", "-W", "--keep-going", "-d", str(ROOT / "build/site-doctrees"), str(SOURCES), str(SITE)])
     if not status:
