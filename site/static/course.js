@@ -1,7 +1,7 @@
 // What scrolls sideways can be reached and moved by keyboard; what does not is no stop for the tabulator.
 function reachable() {
   for (const part of document.querySelectorAll(".cell_output, mjx-container"))
-    if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
+    if (part.scrollWidth > part.clientWidth + 2) part.tabIndex = 0;
     else part.removeAttribute("tabindex");
 }
 
@@ -40,6 +40,7 @@ addEventListener("load", async () => {
   reachable();
 });
 addEventListener("resize", reachable);
+addEventListener("toggle", reachable, true); // a hint was unfolded
 
 // Paper is white, and nobody can unfold a hint on it.
 addEventListener("beforeprint", () => {
