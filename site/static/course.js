@@ -42,7 +42,8 @@ addEventListener("load", async () => {
 addEventListener("resize", reachable);
 addEventListener("toggle", reachable, true); // a hint was unfolded
 
-// Paper is white, and nobody can unfold a hint on it.
+// Paper is white, nobody can unfold a hint on it, and a line of it has room for 640 pixels of a formula.
+const formulas = () => document.querySelectorAll("mjx-container[display]");
 addEventListener("beforeprint", () => {
   const page = document.documentElement;
   page.dataset.screen = page.dataset.theme;
@@ -51,6 +52,7 @@ addEventListener("beforeprint", () => {
     hint.open = true;
     hint.dataset.printed = "";
   }
+  for (const formula of formulas()) formula.style.zoom = Math.min(1, 640 / formula.firstElementChild.offsetWidth);
 });
 addEventListener("afterprint", () => {
   document.documentElement.dataset.theme = document.documentElement.dataset.screen;
@@ -58,4 +60,5 @@ addEventListener("afterprint", () => {
     hint.open = false;
     delete hint.dataset.printed;
   }
+  for (const formula of formulas()) formula.style.zoom = "";
 });
