@@ -52,7 +52,7 @@ CHECKPOINTS = {  # the course's networks: how each is made, the seed of its star
     **{f"lenet_{seed}": (LeNet, seed, USUAL) for seed in (1, 2, 3)},
     **{f"mlp_{seed}": (MLP, seed, USUAL) for seed in (1, 2, 3)},
     "cnn_robust": (DigitCNN, 0, ROBUST | {"loss": on_attacked}),
-    "cnn_interval": (DigitCNN, 0, ROBUST | {"epochs": 12, "loss": on_bounds}),
+    "cnn_interval": (DigitCNN, 0, ROBUST | {"epochs": 6, "loss": on_bounds}),
 }
 SEEDS = 20  # networks of each kind
 LABEL_SMOOTHING = 0.1
