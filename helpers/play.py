@@ -3,7 +3,6 @@
 What is computed and shown there is written in `playground/`: `network.js` holds the network, `view.js` what is seen.
 """
 
-import importlib.util
 import re
 from functools import cache
 from pathlib import Path
@@ -34,7 +33,7 @@ class Playground:
         ValueError: `digit` is not in 0..9.
     """
 
-    def __init__(self, digit: int = 3):
+    def __init__(self, digit: int = 5):
         digit = number("digit", digit, whole=True, most=CLASSES - 1)
         self._pixels = ten_digits()[digit].flatten().tolist()
         self._widget = None
@@ -53,9 +52,10 @@ class Playground:
 
 def _widget(pixels: list[int]):
     """Return the widget with these 784 pixels in 0..255 on its pad."""
-    if importlib.util.find_spec("anywidget") is None:
-        raise ImportError("the playground needs anywidget: `pip install anywidget`, then restart the kernel")
-    import anywidget
+    try:
+        import anywidget
+    except ImportError:
+        raise ImportError("the playground needs anywidget: `pip install anywidget`, then restart the kernel") from None
     from traitlets import Bytes, Dict, Int, List
 
     class Widget(anywidget.AnyWidget):
@@ -118,7 +118,7 @@ def ten_digits() -> Tensor:
     images, labels = load_mnist(train=False)
     drawn = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:500]
     images, labels = images[drawn].float(), labels[drawn]
-    logits = load_cnn()(images)
+    logits = load_cnn().float()(images)
     first, second = logits.topk(2).values.unbind(1)  # (500,) each
     surest = (first - second).masked_fill(logits.argmax(1) != labels, -torch.inf).argsort()  # the least sure come first
     ranked = [surest[labels[surest] == digit] for digit in range(CLASSES)]

@@ -16,5 +16,5 @@
 
   const networks = Object.fromEntries("@networks@".map(([name, file]) => [name, () => load(file)]));
   const digits = imagesOf(bytes("@digits@"));
-  new Playground(document.getElementById("play"), { networks, digits, first: digits[3] });
+  new Playground(document.getElementById("play"), { networks, digits, first: digits[5] });
 })();

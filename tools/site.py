@@ -17,6 +17,7 @@ SITE = ROOT / "build" / "site"
 REPOSITORY = f"https://github.com/{address(ROOT)}"
 # For each part of the course the notebook and the number of the figure that stand for it on the first page.
 PICTURES = {
+    "0 Play": ("0_play/1_draw_and_fool", 1),
     "1 Foundations": ("1_foundations/1_tensors_and_gradients", 3),
     "2 An MNIST CNN": ("2_mnist_cnn/2_predictions", 2),
     "3 Visualising it": ("3_visualising/4_occlusion", 4),
@@ -88,6 +89,7 @@ def lay_out() -> None:
     shutil.rmtree(SOURCES, ignore_errors=True)
     shutil.copytree(ROOT / "site", SOURCES)
     shutil.copytree(ROOT / "docs", SOURCES / "docs")
+    shutil.copytree(ROOT / "build" / "play", SOURCES / "static" / "play")
     (SOURCES / ".github").mkdir()
     shutil.copy(ROOT / ".github" / "cover.png", SOURCES / ".github")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

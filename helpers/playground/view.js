@@ -220,7 +220,7 @@ export class Playground {
    * @param {function(Float64Array)} changed is told each new image
    */
   constructor(home, { networks, digits, first, changed = () => {} }) {
-    Object.assign(this, { networks, digits, changed, work: new Work(), eps: 0.1, steps: 10, target: null });
+    Object.assign(this, { networks, digits, changed, work: new Work(), eps: 0.05, steps: 10, target: null });
     this.image = first;
     this.build(home);
     this.pad.put(first);

@@ -75,7 +75,7 @@ def answers(tmp_path_factory, images, files):
     ]
     found = iter(ask(tmp_path_factory.mktemp("node"), files, asked))
     by_name = {name: zip(*islice(found, COUNTS[name]), strict=True) for name in files}
-    return {name: [torch.tensor(part).double() for part in both] for name, both in by_name.items()}
+    return {name: [torch.tensor(part, dtype=torch.float64) for part in both] for name, both in by_name.items()}
 
 
 def pixels(images: torch.Tensor) -> list[list[float]]:
