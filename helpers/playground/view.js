@@ -2,6 +2,7 @@
 
 import { CLASSES, DigitCNN, PATCH, POSITIONS, SIDE, attack, digitOf, occlusion } from "./network.js";
 
+const LARGEST = 0.4; // eps
 const ANY = "any", SLICE = 9; // milliseconds of computing between two frames
 const STILL = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 const percent = (share) => (share > 0.9995 ? "> 99.9 %" : share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
@@ -258,7 +259,7 @@ export class Playground {
     });
     const clear = make("button", { type: "button", onclick: () => this.put(new Float64Array(SIDE ** 2)) }, "Clear");
     return part("Draw a digit",
-      "With the mouse or a finger; or with the arrow keys, and the space bar to put the pen down and to lift it.",
+      "By mouse or finger. By keyboard: arrow keys move the pen, the space bar puts it down and lifts it.",
       make("div", { class: "play-columns play-drawing" },
         make("div", {}, this.pad.canvas, make("div", { class: "play-line" }, clear, make("span", {}, "or take one:"),
           make("div", { class: "play-picks", role: "group", "aria-label": "test digits" }, ...picks))),
@@ -287,7 +288,7 @@ export class Playground {
       this.target = select.value === ANY ? null : Number(select.value);
       this.startAttack();
     } }, any, ...digits);
-    this.epsSlider = this.buildSlider("size ε", 0, 0.5, 0.01, "eps", (value) => value.toFixed(2));
+    this.epsSlider = this.buildSlider("size ε", 0, LARGEST, 0.01, "eps", (value) => value.toFixed(2));
     const steps = this.buildSlider("steps", 1, 40, 1, "steps", (value) => (value === 1 ? "1: FGSM" : `${value}: PGD`));
     this.raise = make("button", { type: "button", onclick: () => this.work.start("attack", this.raising()) },
       "Raise ε until the answer flips");
@@ -303,7 +304,7 @@ export class Playground {
       make("div", { class: "play-columns play-attack" },
         make("div", { class: "play-equation" }, figure(this.before, "image"), make("span", {}, "+"),
           figure(this.change, "perturbation"), make("span", {}, "="), figure(this.sum, "sum"),
-          scale(SIGNED, "−0.5", "+0.5", "a pixel’s change")),
+          scale(SIGNED, `−${LARGEST}`, `+${LARGEST}`, "a pixel’s change")),
         make("div", {}, this.attacked, this.sumAnswer.element)));
   }
 
@@ -377,7 +378,7 @@ export class Playground {
   /** Attack with a larger and larger eps, until the answer is another, or the target. */
   *raising() {
     const goal = this.target ?? this.seen.label;
-    for (let hundredths = 0; hundredths <= 50; hundredths++) {
+    for (let hundredths = 0; hundredths <= 100 * LARGEST; hundredths++) {
       this.epsSlider.set(hundredths / 100);
       let last = null;
       for (const now of attack(this.network, this.image, this.goal)) {
@@ -394,7 +395,7 @@ export class Playground {
   showAttacked({ image, seen }) {
     this.result = { image, seen };
     paint(this.before, this.image, SIDE, 1, GREY);
-    paint(this.change, image.map((value, i) => value - this.image[i]), SIDE, 1, (value) => SIGNED(value + 0.5));
+    paint(this.change, image.map((value, i) => value - this.image[i]), SIDE, 1, (value) => SIGNED(0.5 + value / (2 * LARGEST)));
     paint(this.sum, image, SIDE, 1, GREY);
     this.sumAnswer.show(this.empty ? null : seen);
     const flipped = !this.empty && seen.label !== this.seen.label;
