@@ -13,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test peers bench lab site chromium browser accept portable colab checkpoints study doctor exercises grading work publish lint lock clean
+.PHONY: help install run test peers bench lab site chromium browser accept portable colab checkpoints robust study doctor exercises grading work publish lint lock clean
 
 help:  ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,8 +61,11 @@ portable: $(READY)  ## Measure how far NOTEBOOK=... (or all) moves on other proc
 colab: build/colab-env/ready  ## Execute every notebook (or NOTEBOOK=...) in Colab's versions (PYTHON=python3.13)
 	@build/colab-env/bin/python -m tools.run --notebook "$$NOTEBOOK"
 
-checkpoints: $(READY)  ## Train the course's networks from scratch into data/ (ten minutes; ONLY=lenet that one)
+checkpoints: $(READY)  ## Train the course's networks from scratch into data/ (two hours; ONLY=lenet_1 that one)
 	@$(BIN)/python -m tools.study checkpoints $$ONLY
+
+robust: build/peers/ready  ## Measure how robust these networks are, beside AutoAttack, into data/robust.csv (an hour)
+	@$(BIN)/python -m tools.bench.robust
 
 study: $(READY)  ## Train the 200 networks of notebook 2.6's table into data/ (half an hour; goes on where it was)
 	@$(BIN)/python -m tools.study study

@@ -1,4 +1,4 @@
-"""The course's network, a second one of another architecture that judges, and the trained copies of both."""
+"""The course's network, two of other architectures that it is held against, and the trained copies of all."""
 
 import zipfile
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from helpers.checks import flag
+from helpers.checks import flag, number
 from helpers.data import DATA
 
 
@@ -80,26 +80,59 @@ class LeNet(nn.Sequential):
         )
 
 
-def load_cnn(batch_norm: bool = True) -> DigitCNN:
+class MLP(nn.Sequential):
+    """One hidden layer of 200 units, 159,010 parameters: from images (N, 1, 28, 28) in [0, 1] to logits (N, 10)."""
+
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 200), nn.ReLU(), nn.Linear(200, 10))
+
+
+def load_cnn(batch_norm: bool = True, *, robust: bool = False, interval: bool = False) -> DigitCNN:
     """Return the trained network from `data/`, in eval mode and with gradients off.
 
     Args:
         batch_norm: the network with batch norm (the course's best) or the one without.
+        robust: instead, the one without batch norm that was trained adversarially, against PGD at eps 0.3.
+        interval: instead, the one without batch norm that was trained on interval bounds, up to eps 0.2.
 
     Raises:
         FileNotFoundError: the file is missing.
-        TypeError: `batch_norm` is neither true nor false.
-        ValueError: the file is damaged, or holds something other than this network's weights, NaN or infinity among it.
+        TypeError: one of the arguments is neither true nor false.
+        ValueError: both others are asked for at once; or the file is damaged, or holds something other than this
+            network's weights, NaN or infinity among it.
     """
+    batch_norm, robust, interval = (
+        flag(name, value) for name, value in [("batch_norm", batch_norm), ("robust", robust), ("interval", interval)]
+    )
+    if robust and interval:
+        raise ValueError("expected robust or interval, got both")
+    if robust or interval:
+        return trained(DigitCNN(), "cnn_robust" if robust else "cnn_interval")
     return trained(DigitCNN(batch_norm), "cnn_batch_norm" if batch_norm else "cnn")
 
 
-def load_lenet() -> LeNet:
-    """Return the trained LeNet from `data/`, an independent judge: another architecture, started from another seed.
+def load_lenet(seed: int = 1) -> LeNet:
+    """Return a trained LeNet from `data/`, an independent judge: another architecture, started from another seed.
 
-    It is in eval mode and with gradients off; errors are those of `load_cnn`.
+    It is in eval mode and with gradients off.
+
+    Args:
+        seed: 1, 2 or 3, of the weights' start and of the images' order.
+
+    Raises:
+        ValueError: another seed; and so are the errors of `load_cnn`.
     """
-    return trained(LeNet(), "lenet")
+    return trained(LeNet(), f"lenet_{_seed(seed)}")
+
+
+def load_mlp(seed: int = 1) -> MLP:
+    """Return a trained MLP from `data/`, a network that knows nothing of neighbours; arguments as of `load_lenet`."""
+    return trained(MLP(), f"mlp_{_seed(seed)}")
+
+
+def _seed(seed: int) -> int:
+    """Return the seed if there are trained networks of it."""
+    return number("seed", seed, whole=True, least=1, most=3)
 
 
 def trained(model: nn.Module, name: str) -> nn.Module:

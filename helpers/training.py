@@ -14,13 +14,13 @@ from helpers.checks import check_finite, check_images, check_labels, check_model
 from helpers.reader import progress_bar
 from helpers.resume import go_on, keep
 
-Attack = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
+Loss = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 
 
 class History(NamedTuple):
     """What `train` recorded: the training loss at every step, the validation set a few times an epoch."""
 
-    train_loss: list[float]  # cross-entropy of the batch of step 1, 2, ...
+    train_loss: list[float]  # of the batch of step 1, 2, ...: its cross-entropy, or the loss that was given
     val_step: list[int]  # the steps after which the validation set was measured
     val_loss: list[float]  # cross-entropy
     val_accuracy: list[float]  # fraction in [0, 1]
@@ -38,7 +38,7 @@ def train(
     label_smoothing: float = 0.0,
     validation: tuple[Tensor, Tensor] | None = None,
     evaluations: int = 5,
-    attack: Attack | None = None,
+    loss: Loss | None = None,
     resume: Path | None = None,
 ) -> History:
     """Train the model in place with Adam and a one-cycle learning rate; show a progress bar meanwhile.
@@ -57,9 +57,10 @@ def train(
         label_smoothing: share of each label, in [0, 1), that is spread evenly over all classes while training.
         validation: images and labels, as above, that are only measured, as training goes; None measures nothing.
         evaluations: how many times an epoch they are measured.
-        attack: what is done to each batch before its step, as in adversarial training: takes the model, images
-            (n, C, H, W), labels (n,) and the share of the training that is done, in [0, 1); returns the images to learn
-            from, of the same shape. Drawing from a generator of its own, it does not start again with `resume`.
+        loss: what each step makes smaller, by default the cross-entropy of the logits: takes the model, images
+            (n, C, H, W), labels (n,) and the share of the training that is done, in [0, 1); returns one number.
+            Adversarial training attacks the images in it. Where it draws random numbers, `resume` repeats them only if
+            they come from a generator that it seeds itself, by that share.
         resume: a file that keeps the training after every epoch, and is gone at the end; where it is there already, the
             training goes on from it and ends as if it had never been interrupted. None keeps nothing.
 
@@ -88,6 +89,8 @@ def train(
     label_smoothing = number("label_smoothing", label_smoothing, most=1)
     if label_smoothing == 1:
         raise ValueError(f"expected label_smoothing to be below 1, got {label_smoothing!r}")
+    if loss and label_smoothing:
+        raise ValueError(f"expected label_smoothing=0 with a loss of your own, got {label_smoothing!r}")
     generator = generator_of(seed)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     if not weights:
@@ -113,18 +116,19 @@ def train(
             for _ in range(len(losses) // steps, epochs):
                 order = torch.randperm(len(images), generator=generator).to(device)
                 for batch in order.split(batch_size):  # (batch_size,)
-                    shown = images[batch]
-                    if attack is not None:
-                        shown = attack(model, shown, labels[batch], len(losses) / (epochs * steps))
-                        _check_attacked(shown, images[batch])
-                    loss = F.cross_entropy(ask(shown), labels[batch], label_smoothing=label_smoothing)
-                    if not loss.requires_grad:
-                        raise ValueError("expected logits that depend on the weights, got some without a gradient")
+                    if loss:
+                        value = loss(model, images[batch], labels[batch], len(losses) / (epochs * steps))
+                        _check_loss(value)
+                    else:
+                        answers = ask(images[batch])
+                        value = F.cross_entropy(answers, labels[batch], label_smoothing=label_smoothing)
+                    if not value.requires_grad:
+                        raise ValueError("expected a loss that depends on the weights, got one without a gradient")
                     optimizer.zero_grad()
-                    loss.backward()
+                    value.backward()
                     optimizer.step()
                     schedule.step()
-                    losses.append(loss.detach())  # left where it is: a GPU does not wait for it
+                    losses.append(value.detach())  # left where it is: a GPU does not wait for it
                     bar.update()
                     if validation and len(losses) in measured:
                         with in_mode(model, training=False):
@@ -145,11 +149,11 @@ def train(
     return history
 
 
-def _check_attacked(shown: Tensor, images: Tensor) -> None:
-    """Raise ValueError unless the attack returned images of the batch's shape."""
-    if not torch.is_tensor(shown) or shown.shape != images.shape:
-        came = tuple(shown.shape) if torch.is_tensor(shown) else type(shown).__name__
-        raise ValueError(f"expected images of shape {tuple(images.shape)} from the attack, got {came}")
+def _check_loss(value: Tensor) -> None:
+    """Raise ValueError unless the value is a tensor of one number."""
+    if not torch.is_tensor(value) or value.ndim:
+        came = f"shape {tuple(value.shape)}" if torch.is_tensor(value) else type(value).__name__
+        raise ValueError(f"expected the loss to be a tensor of one number, got {came}")
 
 
 def _check_losses(losses: list[Tensor]) -> None:

@@ -21,16 +21,38 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from helpers.cnn import DigitCNN, LeNet, checkpoint
+from helpers.adversarial import pgd
+from helpers.bounds import worst_logits
+from helpers.cnn import MLP, DigitCNN, LeNet, checkpoint
 from helpers.data import DATA, load_mnist, split
 from helpers.training import accuracy, logits, train
 from tools.regression.notebooks import ROOT, WORKERS, one_thread_each, write_atomically
 
+
+def on_attacked(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, done: float) -> torch.Tensor:
+    """Return the loss on images after ten steps of PGD in a ball that grows to 0.3 over a quarter of the training."""
+    eps = 0.3 * min(1, 4 * done)
+    start = torch.Generator().manual_seed(round(1e9 * done))
+    attacked = pgd(model, images, labels, eps=eps, alpha=eps / 4, steps=10, random_start=True, generator=start)
+    return cross_entropy(model(attacked), labels)
+
+
+def on_bounds(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, done: float) -> torch.Tensor:
+    """Return the mean of the losses on images and on the worst logits of a ball that grows to 0.2 over a half."""
+    share = min(1, 2 * done)
+    worst = cross_entropy(worst_logits(model, images, labels, eps=0.2 * share), labels)
+    return (1 - share / 2) * cross_entropy(model(images), labels) + share / 2 * worst
+
+
 USUAL = {"epochs": 8, "max_lr": 0.006}
+ROBUST = {"epochs": 30, "max_lr": 0.002, "batch_size": 250, "evaluations": 1}
 CHECKPOINTS = {  # the course's networks: how each is made, the seed of its start and of the images' order, its recipe
     "cnn": (partial(DigitCNN, batch_norm=False), 0, USUAL),
     "cnn_batch_norm": (partial(DigitCNN, batch_norm=True), 0, USUAL),
-    "lenet": (LeNet, 1, USUAL),
+    **{f"lenet_{seed}": (LeNet, seed, USUAL) for seed in (1, 2, 3)},
+    **{f"mlp_{seed}": (MLP, seed, USUAL) for seed in (1, 2, 3)},
+    "cnn_robust": (DigitCNN, 0, ROBUST | {"loss": on_attacked}),
+    "cnn_interval": (DigitCNN, 0, ROBUST | {"epochs": 12, "loss": on_bounds}),
 }
 SEEDS = 20  # networks of each kind
 LABEL_SMOOTHING = 0.1

@@ -93,8 +93,12 @@ def test_fgsm_is_one_step_of_pgd():
     random_start=st.booleans(),
     targeted=st.booleans(),
     early_stop=st.booleans(),
+    loss=st.sampled_from(["cross_entropy", "margin"]),
+    restarts=st.integers(1, 3),
 )
-def test_pgd_keeps_its_promises_on_any_input(seed, eps, alpha, steps, random_start, targeted, early_stop):
+def test_pgd_keeps_its_promises_on_any_input(
+    seed, eps, alpha, steps, random_start, targeted, early_stop, loss, restarts
+):
     images = some_images(3, seed).round(decimals=1)  # with pixels at 0 and 1
     labels = torch.tensor([0, 5, 9])
     generator = torch.Generator().manual_seed(seed)
@@ -108,6 +112,8 @@ def test_pgd_keeps_its_promises_on_any_input(seed, eps, alpha, steps, random_sta
         random_start=random_start,
         targeted=targeted,
         early_stop=early_stop,
+        loss=loss,
+        restarts=restarts if random_start else 1,
         generator=generator,
     )
     assert attacked.shape == images.shape
@@ -138,6 +144,75 @@ def test_eps_zero_is_the_identity(targeted):
     random = {"random_start": True, "generator": torch.Generator().manual_seed(0)}
     assert torch.equal(pgd(untrained(), images, labels, eps=0, alpha=1, steps=3, targeted=targeted, **random), images)
     assert not adversarial_noise(untrained(), images, labels, alpha=1, steps=3, eps=0).any()
+
+
+class TwoHills(nn.Module):
+    """Margin max(2x - 1, .4 - 4x) of one pixel x against class 0: a valley at .23, a hill of .4 at 0, of 1 at 1."""
+
+    def forward(self, images):
+        x = images.flatten(1)
+        return torch.cat([torch.zeros_like(x), torch.maximum(2 * x - 1, 0.4 - 4 * x)], dim=1)
+
+
+def test_of_several_restarts_the_worst_point_of_each_image_is_kept():
+    images, labels = torch.full((40, 1, 1, 1), 0.5), torch.zeros(40, dtype=torch.int64)
+    options = {"eps": 0.5, "alpha": 0.1, "steps": 10, "random_start": True}
+    once = pgd(TwoHills(), images, labels, **options, generator=seeded()).flatten()
+    assert 0 < (once == 1).sum() < 40  # from a start above .23 it climbs the right hill, to a margin of 1
+    assert ((once == 1) | (once == 0)).all()  # or else the left, to .4
+    often = pgd(TwoHills(), images, labels, **options, restarts=8, generator=seeded()).flatten()
+    assert (often == 1).all()
+    aims = labels + 1
+    often = pgd(TwoHills(), images, aims, targeted=True, **options, restarts=8, generator=seeded()).flatten()
+    assert (often == 1).all()
+
+
+@pytest.mark.filterwarnings("error")  # who was not attacked again did not stand still
+def test_restarts_attack_only_who_still_holds_when_they_stop_early():
+    class Counted(TwoHills):
+        asked = 0
+
+        def forward(self, images):
+            Counted.asked += torch.is_grad_enabled() * len(images)
+            return super().forward(images) - torch.tensor([0, 0.5])  # so that on the left hill class 0 holds
+
+    images, labels = torch.full((40, 1, 1, 1), 0.5), torch.zeros(40, dtype=torch.int64)
+    options = {"eps": 0.5, "alpha": 0.1, "steps": 10, "random_start": True, "early_stop": True}
+    asked = []
+    for restarts in (1, 10, 20):  # after ten everybody is misclassified
+        Counted.asked = 0
+        attacked = pgd(Counted(), images, labels, **options, restarts=restarts, generator=seeded())
+        asked.append(Counted.asked)
+    assert (Counted()(attacked).argmax(1) == 1).all()
+    assert asked[0] < asked[1] == asked[2]
+
+
+def test_the_margin_climbs_towards_the_second_class_alone():
+    images, label = torch.full((1, 1, 1, 3), 0.5), torch.tensor([0])
+
+    class Three(nn.Module):  # logits 3 + a, 1 + b, .9 + 9c: the second is class 1 by .1, the third has the gradient
+        def forward(self, images):
+            a, b, c = images.flatten(1).T
+            return torch.stack([3 + a, 2 + b, 9 * c - 2.1], dim=1)
+
+    margin = pgd(Three(), images, label, eps=0.01, alpha=0.01, steps=1, loss="margin")
+    torch.testing.assert_close(margin.flatten(), torch.tensor([0.49, 0.51, 0.50]))
+    both = pgd(Three(), images, label, eps=0.01, alpha=0.01, steps=1)
+    torch.testing.assert_close(both.flatten(), torch.tensor([0.49, 0.51, 0.51]))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"loss": "hinge"}, "expected loss to be one of cross_entropy, margin, got 'hinge'"),
+        ({"restarts": 0, "random_start": True}, "expected restarts"),
+        ({"restarts": 1.5, "random_start": True}, "expected restarts"),
+        ({"restarts": 2}, "expected random_start=True with restarts, got 2 attacks from the same point"),
+    ],
+)
+def test_a_loss_or_restarts_that_are_none_are_told(options, said):
+    with pytest.raises(ValueError, match=said):
+        pgd(TwoHills(), torch.rand(2, 1, 1, 1), torch.tensor([0, 0]), eps=0.1, alpha=0.1, steps=1, **options)
 
 
 @pytest.mark.parametrize("targeted", [False, True])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import helpers.cnn
-from helpers.cnn import DigitCNN, LeNet, checkpoint, load_cnn, load_lenet
+from helpers.cnn import DigitCNN, LeNet, checkpoint, load_cnn, load_lenet, load_mlp
 
 
 @pytest.fixture
@@ -63,6 +63,31 @@ def test_load_lenet_is_frozen_and_in_eval_mode():
     model = load_lenet()
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_networks_of_several_seeds_differ():
+    for load in (load_lenet, load_mlp):
+        images, weights = torch.rand(2, 1, 28, 28), set()
+        for seed in (1, 2, 3):
+            model = load(seed)
+            assert not model.training
+            assert model(images).shape == (2, 10)
+            weights.add(model[1 if load is load_mlp else 0].weight.sum().item())
+        assert len(weights) == 3
+        with pytest.raises(ValueError, match="expected seed"):
+            load(4)
+
+
+def test_two_trainings_at_once_are_told():
+    with pytest.raises(ValueError, match="expected robust or interval, got both"):
+        load_cnn(robust=True, interval=True)
+
+
+@pytest.mark.parametrize("which", ["robust", "interval"])
+def test_the_networks_that_defend_have_no_batch_norm_and_weights_of_their_own(which):
+    model = load_cnn(**{which: True})
+    assert [name for name, _ in model.named_parameters()] == [name for name, _ in DigitCNN().named_parameters()]
+    assert not torch.equal(model.fc2.weight, load_cnn(batch_norm=False).fc2.weight)
 
 
 def test_load_cnn_is_frozen_and_in_eval_mode():

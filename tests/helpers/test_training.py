@@ -250,7 +250,7 @@ def test_logits_that_no_weight_changes_are_told():
         def forward(self, images):
             return self.model(images).detach()
 
-    with pytest.raises(ValueError, match="logits that depend on the weights"):
+    with pytest.raises(ValueError, match="a loss that depends on the weights"):
         train(Cut(), *bars(40), epochs=1, seed=0)
 
 
@@ -281,22 +281,21 @@ def test_losses_stay_where_they_are_until_training_ends(monkeypatch):
     assert len(asked) == 2 * few
 
 
-def test_an_attack_changes_what_each_step_learns_from():
+def test_a_loss_is_what_each_step_learns_from():
     """Turned upside down before each step, the bars of one digit are those of another: nothing else may be learned."""
     images, labels = bars(250)
     shares = []
 
     def upside_down(model, batch, batch_labels, done):
         assert model.training
-        assert len(batch) == len(batch_labels)
         shares.append(done)
-        return batch.flip(2)
+        return nn.functional.cross_entropy(model(batch.flip(2)), batch_labels)
 
-    attacked, plain = linear(), linear()
-    history = train(attacked, images, labels, epochs=2, seed=0, attack=upside_down, validation=(images.flip(2), labels))
+    turned, plain = linear(), linear()
+    history = train(turned, images, labels, epochs=2, seed=0, loss=upside_down, validation=(images.flip(2), labels))
     assert history.train_loss == train(plain, images.flip(2), labels, epochs=2, seed=0).train_loss
-    assert torch.equal(attacked[1].weight, plain[1].weight)
-    assert history.val_accuracy[-1] > 0.9 > 0.5 > accuracy(attacked, images, labels)
+    assert torch.equal(turned[1].weight, plain[1].weight)
+    assert history.val_accuracy[-1] > 0.9 > 0.5 > accuracy(turned, images, labels)
     assert shares == [k / 8 for k in range(8)]
 
 
@@ -305,15 +304,15 @@ def test_pgd_in_training_leaves_a_model_that_the_same_attack_fools_less():
     images, labels = bars(500)
     images[torch.arange(500), 0, labels] = 0.08
 
-    def attack(model, batch, batch_labels, _):
-        return fgsm(model, batch, batch_labels, eps=0.1)
+    def attacked(model, batch, batch_labels, _):
+        return nn.functional.cross_entropy(model(fgsm(model, batch, batch_labels, eps=0.1)), batch_labels)
 
     def robust(model):
         return accuracy(model, fgsm(model, images, labels, eps=0.3), labels)
 
     plain, hardened = linear(), linear()
     train(plain, images, labels, epochs=3, seed=0)
-    train(hardened, images, labels, epochs=3, seed=0, attack=attack)
+    train(hardened, images, labels, epochs=3, seed=0, loss=attacked)
     faint, bright = range(10), range(4, 24, 2)
 
     def weight_of_the_faint(model):
@@ -324,10 +323,29 @@ def test_pgd_in_training_leaves_a_model_that_the_same_attack_fools_less():
     assert robust(hardened) >= robust(plain)
 
 
-@pytest.mark.parametrize("wrong", [lambda *_: None, lambda _, images, *__: images[:1]])
-def test_an_attack_that_returns_something_else_is_told(wrong):
-    with pytest.raises(ValueError, match=r"expected images of shape \(64, 1, 28, 28\) from the attack, got"):
-        train(linear(), *bars(100), epochs=1, seed=0, attack=wrong)
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda *_: 1.0, "expected the loss to be a tensor of one number, got float"),
+        (
+            lambda model, images, *_: model(images),
+            r"expected the loss to be a tensor of one number, got shape \(64, 10\)",
+        ),
+        (lambda model, images, *_: model(images).mean().detach(), "expected a loss that depends on the weights"),
+    ],
+)
+def test_a_loss_that_is_none_is_told(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        train(linear(), *bars(100), epochs=1, seed=0, loss=wrong)
+
+
+def test_a_loss_of_ones_own_leaves_no_labels_to_smooth():
+    with pytest.raises(ValueError, match="expected label_smoothing=0 with a loss of your own"):
+        train(linear(), *bars(100), epochs=1, seed=0, loss=lambda model, x, *_: model(x).sum(), label_smoothing=0.1)
+
+
+def usual(model, images, labels):
+    return nn.functional.cross_entropy(model(images), labels)
 
 
 def test_an_interrupted_training_goes_on_and_ends_as_if_nothing_had_been(tmp_path):
@@ -337,17 +355,17 @@ def test_an_interrupted_training_goes_on_and_ends_as_if_nothing_had_been(tmp_pat
     expected = train(whole, images, labels, **options)
     kept = tmp_path / "not there yet" / "begun.pt"
 
-    def interrupt(_model, batch, _labels, done):
+    def interrupt(model, batch, batch_labels, done):
         if done > 0.6:
             raise KeyboardInterrupt
-        return batch
+        return usual(model, batch, batch_labels)
 
     with pytest.raises(KeyboardInterrupt):
-        train(stopped, images, labels, **options, attack=interrupt, resume=kept)
+        train(stopped, images, labels, **options, loss=interrupt, resume=kept)
     assert kept.exists()
     asked = []
     again = linear(seed=7)  # whatever it is then
-    count = train(again, images, labels, **options, attack=lambda _, batch, *__: asked.append(1) or batch, resume=kept)
+    count = train(again, images, labels, **options, loss=lambda *a: asked.append(1) or usual(*a[:3]), resume=kept)
     assert len(asked) == 2 * 7  # two epochs of four
     assert count == expected
     assert torch.equal(again[1].weight, whole[1].weight)
@@ -357,13 +375,13 @@ def test_an_interrupted_training_goes_on_and_ends_as_if_nothing_had_been(tmp_pat
 def test_a_kept_training_of_another_recipe_is_refused(tmp_path):
     kept = tmp_path / "begun.pt"
 
-    def interrupt(_model, batch, _labels, done):
+    def interrupt(model, batch, batch_labels, done):
         if done > 0.6:
             raise KeyboardInterrupt
-        return batch
+        return usual(model, batch, batch_labels)
 
     with pytest.raises(KeyboardInterrupt):
-        train(linear(), *bars(100), epochs=3, seed=0, attack=interrupt, resume=kept)
+        train(linear(), *bars(100), epochs=3, seed=0, loss=interrupt, resume=kept)
     with pytest.raises(ValueError, match="remove it"):
         train(linear(), *bars(100), epochs=4, seed=0, resume=kept)
     assert kept.exists()

@@ -208,6 +208,7 @@ BELOW = {
     "batches": {"checks"},
     "cnn": {"checks", "data"},
     "answers": {"batches", "checks"},
+    "bounds": {"ball", "batches", "checks", "cnn"},
     "exercises": {"reader"},
     "grid": {"checks", "options", "style"},
     "play": {"checks", "cnn", "data", "reader"},
