@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from helpers.checks import number
-from helpers.cnn import DigitCNN, checkpoint, load_cnn, trained
+from helpers.cnn import DigitCNN, checkpoint, load_cnn
 from helpers.data import load_mnist
 from helpers.reader import somebody_reads
 
@@ -84,7 +84,7 @@ def networks() -> dict[str, DigitCNN]:
     """Return the networks to play with by their names: the course's, and the robust one where there is one."""
     found = {"trained as usual": load_cnn()}
     if checkpoint("cnn_robust").is_file():
-        found["trained to be robust"] = trained(DigitCNN(), "cnn_robust")
+        found["trained on attacked digits"] = load_cnn(robust=True)
     return found
 
 

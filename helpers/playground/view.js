@@ -11,9 +11,9 @@ const an = (digit) => (digit === 8 ? "an 8" : `a ${digit}`);
 
 /** Maps (planes, side, side), each divided by its largest value. */
 function eachToOne(maps, side) {
-  const most = new Float64Array(maps.length / side ** 2).fill(1e-9);
-  maps.forEach((value, i) => { most[Math.floor(i / side ** 2)] = Math.max(most[Math.floor(i / side ** 2)], value); });
-  return maps.map((value, i) => value / most[Math.floor(i / side ** 2)]);
+  const area = side ** 2, most = new Float64Array(maps.length / area).fill(1e-9);
+  for (let i = 0; i < maps.length; i++) most[Math.floor(i / area)] = Math.max(most[Math.floor(i / area)], maps[i]);
+  return maps.map((value, i) => value / most[Math.floor(i / area)]);
 }
 
 /** Make an element; `on...` attributes are listeners, `true` and `false` switch an attribute on and off. */
@@ -27,31 +27,39 @@ function make(tag, attributes = {}, ...children) {
   return made;
 }
 
-// Colour maps, from a number to [red, green, blue]: greys, matplotlib's viridis, and blue over white to red.
-const between = (stops) => (share) => {
-  const at = Math.min(Math.max(share, 0), 1) * (stops.length - 1), low = Math.min(Math.floor(at), stops.length - 2);
-  return stops[low].map((value, i) => value + (at - low) * (stops[low + 1][i] - value));
-};
-const GREY = between([[0, 0, 0], [255, 255, 255]]);
-const AMOUNT = between([[68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142], [31, 158, 137],
-  [53, 183, 121], [109, 205, 89], [180, 222, 44], [253, 231, 37]]);
-const SIGNED = between([[5, 48, 97], [67, 147, 195], [247, 247, 247], [214, 96, 77], [103, 0, 31]]);
+/** A colour map of 256 colours, red, green, blue one after another, evenly between the stops. */
+function colours(...stops) {
+  return Uint8ClampedArray.from({ length: 768 }, (_, i) => {
+    const at = (Math.floor(i / 3) / 255) * (stops.length - 1), low = Math.min(Math.floor(at), stops.length - 2);
+    const [from, to] = [stops[low][i % 3], stops[low + 1][i % 3]];
+    return from + (at - low) * (to - from);
+  });
+}
+const GREY = colours([0, 0, 0], [255, 255, 255]);
+const AMOUNT = colours([68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142], [31, 158, 137],
+  [53, 183, 121], [109, 205, 89], [180, 222, 44], [253, 231, 37]); // matplotlib's viridis
+const SIGNED = colours([5, 48, 97], [67, 147, 195], [247, 247, 247], [214, 96, 77], [103, 0, 31]); // and its RdBu_r
 
-/** Paint planes (planes, side, side) as tiles with a gap of one pixel; `colour` maps a value to a colour. */
-function paint(canvas, values, side, columns, colour) {
+/** Paint values (planes, side, side) from low to high as tiles with a gap of one pixel; what is NaN stays clear. */
+function paint(canvas, values, { side = SIDE, columns = 1, map = GREY, low = 0, high = 1 } = {}) {
   const planes = values.length / side ** 2, rows = Math.ceil(planes / columns);
   canvas.width = columns * (side + 1) - 1;
   canvas.height = rows * (side + 1) - 1;
   const pixels = new ImageData(canvas.width, canvas.height);
-  values.forEach((value, i) => {
+  for (let i = 0; i < values.length; i++) {
+    if (Number.isNaN(values[i])) continue;
     const plane = Math.floor(i / side ** 2), row = Math.floor(i / side) % side, column = i % side;
     const y = Math.floor(plane / columns) * (side + 1) + row, x = (plane % columns) * (side + 1) + column;
-    if (!Number.isNaN(value)) pixels.data.set([...colour(value), 255], 4 * (y * canvas.width + x));
-  });
+    const share = Math.min(Math.max((values[i] - low) / (high - low), 0), 1), tone = 3 * Math.round(255 * share);
+    const to = 4 * (y * canvas.width + x);
+    for (let part = 0; part < 3; part++) pixels.data[to + part] = map[tone + part];
+    pixels.data[to + 3] = 255;
+  }
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
-const picture = (label, kind = "") => make("canvas", { role: "img", "aria-label": label, class: `play-pixels ${kind}` });
+const picture = (label, kind = "") =>
+  make("canvas", { role: "img", "aria-label": label, class: `play-pixels ${kind}` });
 const figure = (canvas, ...caption) => make("figure", {}, canvas, make("figcaption", {}, ...caption));
 
 /** A table of the ten probabilities, drawn as bars, and logits. */
@@ -169,7 +177,7 @@ class Pad {
 
   drawImage(pen, side) {
     const small = make("canvas");
-    paint(small, this.image, SIDE, 1, GREY);
+    paint(small, this.image);
     pen.imageSmoothingEnabled = false;
     pen.drawImage(small, 0, 0, side, side);
   }
@@ -184,27 +192,26 @@ class Pad {
 }
 
 /**
- * Computes in slices between the frames, so that drawing stays fluid: the first of its jobs, then the next. A job is
- * a generator; what it yields is nobody's, it shows by itself.
+ * Computes in slices between the frames, so that drawing stays fluid: first the attack, then the occlusion map. A job
+ * is a generator that shows by itself what it finds; it yields after each small step, "frame" where that is to be seen.
  */
 class Work {
   constructor() {
     this.jobs = new Map();
   }
 
-  /** Begin a job, in the place of the one of that name; null takes that one away. */
+  /** Begin a job, "attack" or "occlusion", in the place of the one of that name. */
   start(name, job) {
-    if (job) this.jobs.set(name, job);
-    else this.jobs.delete(name);
+    this.jobs.set(name, job);
     this.running ||= requestAnimationFrame(() => this.slice());
   }
 
   slice() {
     const end = performance.now() + SLICE;
     while (this.jobs.size && performance.now() < end) {
-      const [name, job] = ["attack", "occlusion"].map((one) => [one, this.jobs.get(one)]).find(([, one]) => one);
+      const name = this.jobs.has("attack") ? "attack" : "occlusion", job = this.jobs.get(name);
       const { done, value } = job.next();
-      if (done && this.jobs.get(name) === job) this.jobs.delete(name);
+      if (done && this.jobs.get(name) === job) this.jobs.delete(name); // unless it has begun another
       if (value === "frame" && !STILL()) break; // to be seen before it goes on
     }
     this.running = this.jobs.size ? requestAnimationFrame(() => this.slice()) : 0;
@@ -254,7 +261,7 @@ export class Playground {
     this.answer = new Answer("What the network answers", "play-own");
     const picks = this.digits.map((digit, i) => {
       const canvas = make("canvas", { "aria-hidden": "true" });
-      paint(canvas, digit, SIDE, 1, GREY);
+      paint(canvas, digit);
       return make("button", { type: "button", "aria-label": `take ${an(i)}`, onclick: () => this.put(digit) }, canvas);
     });
     const clear = make("button", { type: "button", onclick: () => this.put(new Float64Array(SIDE ** 2)) }, "Clear");
@@ -311,7 +318,7 @@ export class Playground {
   /** A slider of one of this object's numbers, with its value beside it. */
   buildSlider(name, min, max, step, key, tell) {
     const output = make("output", {}, tell(this[key]));
-    const input = make("input", { type: "range", min, max, step, value: this[key], oninput: () => {
+    const input = make("input", { type: "range", "aria-label": name, min, max, step, value: this[key], oninput: () => {
       set(Number(input.value));
       this.startAttack();
     } });
@@ -348,7 +355,7 @@ export class Playground {
   show(image) {
     this.image = image;
     this.changed(image);
-    paint(this.seenImage, image, SIDE, 1, GREY);
+    paint(this.seenImage, image);
     if (!this.network) return;
     this.seen = this.network.forward(image);
     this.empty = !image.some((value) => value > 0);
@@ -394,9 +401,9 @@ export class Playground {
 
   showAttacked({ image, seen }) {
     this.result = { image, seen };
-    paint(this.before, this.image, SIDE, 1, GREY);
-    paint(this.change, image.map((value, i) => value - this.image[i]), SIDE, 1, (value) => SIGNED(0.5 + value / (2 * LARGEST)));
-    paint(this.sum, image, SIDE, 1, GREY);
+    paint(this.before, this.image);
+    paint(this.change, image.map((value, i) => value - this.image[i]), { map: SIGNED, low: -LARGEST, high: LARGEST });
+    paint(this.sum, image);
     this.sumAnswer.show(this.empty ? null : seen);
     const flipped = !this.empty && seen.label !== this.seen.label;
     this.attacked.classList.toggle("play-flipped", flipped);
@@ -405,9 +412,10 @@ export class Playground {
   }
 
   lookInside() {
-    const { image, seen } = this.atSum ? this.result : this;
-    paint(this.maps1, eachToOne(seen.conv1, 28), 28, 8, AMOUNT);
-    paint(this.maps2, eachToOne(seen.conv2, 14), 14, 8, AMOUNT);
+    if (!this.network) return;
+    const { image, seen } = (this.atSum && this.result) || this;
+    paint(this.maps1, eachToOne(seen.conv1, 28), { columns: 8, map: AMOUNT });
+    paint(this.maps2, eachToOne(seen.conv2, 14), { side: 14, columns: 8, map: AMOUNT });
     this.work.start("occlusion", this.covering(image, seen.label));
   }
 
@@ -416,13 +424,13 @@ export class Playground {
     const map = new Float64Array(SIDE ** 2).fill(NaN), middle = (PATCH - 1) / 2;
     this.covered.textContent = this.empty ? "The occlusion map: draw a digit."
       : `How sure it stays of the ${label} while a grey patch of 7 × 7 covers that place.`;
-    paint(this.cover, map, SIDE, 1, AMOUNT);
+    paint(this.cover, map, { map: AMOUNT });
     if (this.empty) return;
     let place = 0;
     for (const share of occlusion(this.network, image, label)) {
       const row = Math.floor(place / POSITIONS) + middle, column = (place % POSITIONS) + middle;
       map[row * SIDE + column] = share;
-      if (++place % POSITIONS === 0 && !(STILL() && place < POSITIONS ** 2)) paint(this.cover, map, SIDE, 1, AMOUNT);
+      if (++place % POSITIONS === 0 && !(STILL() && place < POSITIONS ** 2)) paint(this.cover, map, { map: AMOUNT });
       yield;
     }
     this.cover.setAttribute("aria-label", `the occlusion map of the ${label}: ${told(map)}`);
@@ -455,10 +463,12 @@ function part(title, text, ...children) {
 }
 
 /** The legend of a colour map. */
-function scale(colour, low, high, text) {
-  const stops = Array.from({ length: 9 }, (_, i) => `rgb(${colour(i / 8).map(Math.round)})`);
+function scale(map, low, high, text) {
+  const stops = Array.from({ length: 9 }, (_, i) => 3 * Math.round((255 * i) / 8))
+    .map((at) => `rgb(${map.subarray(at, at + 3).join()})`);
   const bar = make("span", { class: "play-scale-bar", style: `background: linear-gradient(90deg, ${stops})` });
-  return make("div", { class: "play-scale" }, make("span", {}, low), bar, make("span", {}, high), make("span", {}, text));
+  const [first, last, about] = [low, high, text].map((said) => make("span", {}, said));
+  return make("div", { class: "play-scale" }, first, bar, last, about);
 }
 
 /** Bytes 0..255 (N * 784) as N images. */
