@@ -103,13 +103,18 @@ def gradients(model, images, labels):
     return torch.autograd.grad(losses.sum(), images)[0].flatten(1)
 
 
+def far_off(found: torch.Tensor, wanted: torch.Tensor, limit: float) -> int:
+    """Return in how many images a gradient is off by more: where two maxima are equal but for rounding, any may get it."""
+    return ((found - wanted).abs().amax(1) > limit).sum().item()
+
+
 @pytest.mark.parametrize("name", COUNTS)
 def test_the_same_weights_give_the_same_logits_and_gradients(answers, images, files, name):
     model = unpacked(files[name], "<f4" if name.endswith(".f32") else "<f2")
     logits, slopes = answers[name]
     some, labels = (part[: COUNTS[name]] for part in images)
     torch.testing.assert_close(logits, model(some), rtol=0, atol=1e-9)
-    torch.testing.assert_close(slopes, gradients(model, some, labels), rtol=0, atol=1e-9)
+    assert far_off(slopes, gradients(model, some, labels), 1e-9) <= len(some) // 25
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -118,8 +123,7 @@ def test_batch_norm_is_folded_away(answers, images, name):
     logits, slopes = answers[f"{name}.f32"]
     some, labels = (part[: len(logits)] for part in images)
     torch.testing.assert_close(logits, model(some), rtol=0, atol=1e-4)
-    far = (slopes - gradients(model, some, labels)).abs().amax(1)  # (50,)
-    assert (far > 1e-4).sum() <= 2  # a ReLU or a maximum may tip over
+    assert far_off(slopes, gradients(model, some, labels), 1e-4) <= len(some) // 25
 
 
 @pytest.mark.parametrize("name", VARIANTS)
