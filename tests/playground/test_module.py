@@ -104,7 +104,7 @@ def gradients(model, images, labels):
 
 
 def far_off(found: torch.Tensor, wanted: torch.Tensor, limit: float) -> int:
-    """Return in how many images a gradient is off by more: where two maxima are equal but for rounding, any may get it."""
+    """Return in how many images a gradient is off by more: of two maxima equal but for rounding either may get it."""
     return ((found - wanted).abs().amax(1) > limit).sum().item()
 
 
