@@ -317,7 +317,7 @@ export class Playground {
 
   /** A slider of one of this object's numbers, with its value beside it. */
   buildSlider(name, min, max, step, key, tell) {
-    const output = make("output", {}, tell(this[key]));
+    const output = make("span", { class: "play-value" }, tell(this[key]));
     const input = make("input", { type: "range", "aria-label": name, min, max, step, value: this[key], oninput: () => {
       set(Number(input.value));
       this.startAttack();

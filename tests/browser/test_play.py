@@ -109,7 +109,7 @@ def test_all_can_be_reached_by_tab(opened):
         page.locator(".play-pad").focus()
         wanted = ["button", *(f"take {'an' if digit == 8 else 'a'} {digit}" for digit in range(10))]
         wanted += ["radio"] * page.get_by_role("group", name="Network").count()
-        wanted += ["select-one", "range", "range", "button", "radio"]
+        wanted += ["select-one", "size ε", "steps", "button", "radio"]
         for name in wanted:
             page.keyboard.press("Tab")
             assert page.evaluate("(at => at.getAttribute('aria-label') ?? at.type)(document.activeElement)") == name

@@ -148,7 +148,7 @@ def test_maps_and_occlusion_maps_are_the_helpers(tmp_path, images, files):
     torch.testing.assert_close(covered, occlusion_map(model, some, labels).flatten(1), rtol=0, atol=1e-9)
 
 
-ATTACKS = {"fgsm": (0.1, 1, False), "pgd": (0.15, 10, False), "targeted": (0.2, 5, True)}  # eps, steps, targeted
+ATTACKS = {"fgsm": (0.3, 1, False), "pgd": (0.15, 10, False), "targeted": (0.2, 5, True)}  # eps, steps, targeted
 
 
 @pytest.mark.parametrize("kind", ATTACKS)
