@@ -69,9 +69,8 @@ def test_a_three_is_drawn_and_read_and_the_network_fooled(opened, screenshots):
         page.get_by_role("button", name="Raise ε until the answer flips").click()
         expect(verdict(page, 1)).to_contain_text("Now read as")
         assert 0 < float(page.get_by_label("size ε").input_value()) < 0.5
-        expect(page.get_by_role("img", name=re.compile("occlusion map of the 3: the lowest"))).to_be_visible(
-            timeout=60_000
-        )
+        full = page.get_by_role("img", name=re.compile("occlusion map of the 3: the lowest"))
+        expect(full).to_be_visible(timeout=300_000)
         heard = page.locator(".play [role=status]")
         expect(heard).to_have_text(re.compile(r"reads a 3, .* With a perturbation of size 0\.\d\d it reads an? [^3],"))
         page.locator("#play").screenshot(path=screenshots / "play.png")
