@@ -130,12 +130,12 @@ def test_it_works_and_is_in_nobodys_way(opened, screenshots, name, viewport, opt
         page.get_by_role("button", name="Raise ε until the answer flips").click()
         expect(verdict(page, 1)).to_contain_text("Now read as")
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+        assert not page.wrong  # axe will ask for the style once more, in vain
         found = Axe().run(page, context="#play").response["violations"]
         assert [
             f"{v['id']}: {n['html'][:200]}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]
         ] == []
         page.locator("#play").screenshot(path=screenshots / f"play-{name}.png")
-        assert not page.wrong
 
 
 def test_a_switch_shows_another_network_where_there_is_one(opened, tmp_path):
