@@ -17,16 +17,19 @@ SITE = ROOT / "build" / "site"
 REPOSITORY = f"https://github.com/{address(ROOT)}"
 # For each part of the course the notebook and the number of the figure that stand for it on the first page.
 PICTURES = {
-    "0 Play": ("0_play/1_draw_and_fool", 1),
-    "1 Foundations": ("1_foundations/1_tensors_and_gradients", 3),
-    "2 An MNIST CNN": ("2_mnist_cnn/2_predictions", 2),
-    "3 Visualising it": ("3_visualising/4_occlusion", 4),
-    "4 Fooling it": ("4_adversarial/1_non_targeted_images", 3),
+    "0": ("0_play/1_draw_and_fool", 1),
+    "1": ("1_foundations/1_tensors_and_gradients", 3),
+    "2": ("2_mnist_cnn/2_predictions", 2),
+    "3": ("3_visualising/4_occlusion", 4),
+    "4": ("4_adversarial/1_non_targeted_images", 3),
+    "5": ("5_defending/1_adversarial_training", 1),
 }
 
 PART = """### {part}
 
 ![{alt}](part-{number}.png)
+
+{times} Level: {level}.
 
 | notebook, with its answers | the question | yours to solve |
 |---|---|---|
@@ -47,40 +50,62 @@ def figures(cell: dict) -> list[dict]:
     return [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
 
 
-def lay_out_notebook(path: Path, to: Path) -> None:
-    """Copy a notebook: contents lead to the page's own, the set-up cell is folded, figures keep their texts.
+def one_figure_each(cell: dict) -> list[dict]:
+    """Return the cell, then one without code for each figure after its first: MyST-NB knows one text a cell."""
+    cells = [cell | {"outputs": []}] if "outputs" in cell else [cell]
+    for output in cell.get("outputs", []):
+        if figures({"outputs": [output]}) and figures(cells[-1]):
+            bare = {"id": f"{cell['id']}-{len(cells)}", "metadata": {"tags": ["remove-input"]}}
+            cells.append(cell | bare | {"outputs": []})
+        cells[-1]["outputs"].append(output)
+    return cells
 
-    Raises:
-        ValueError: a cell has several figures; MyST-NB knows one text a cell.
-    """
+
+def lay_out_notebook(path: Path, to: Path) -> None:
+    """Copy a notebook: what is folded stays so, figures keep their texts, links lead to the page's own or GitHub's."""
     notebook = read(path)
+    notebook["cells"] = [piece for cell in notebook["cells"] for piece in one_figure_each(cell)]
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            text = re.sub(r"(?m)^\[!\[.*\n?", "", text).replace("](../../README.md)", "](../../index.md)")  # no badges
+            mine = f"exercises/{path.parent.name}/{path.name}"
+            link = f"[Yours to solve, without the answers](../../{mine})\n" if (ROOT / mine).is_file() else ""
+            text = re.sub(r"(?m)^\[!\[.*\n?", link, text)
+            text = text.replace("](../../README.md)", "](../../index.md)")
             cell["source"] = re.sub(r"\]\(\.\./\.\./((?!index\.md|docs/).+?)\)", rf"]({REPOSITORY}/blob/main/\1)", text)
         if drawn := figures(cell):
-            if len(drawn) > 1:
-                raise ValueError(f"{path.relative_to(ROOT)}: give each figure a cell of its own\n{text}")
             cell["metadata"]["mystnb"] = {"image": {"alt": drawn[0]["metadata"]["image/png"]["alt"]}}
-    set_up = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
-    set_up["metadata"].setdefault("tags", []).append("hide-input")
+        if cell["metadata"].get("jupyter", {}).get("source_hidden"):
+            cell["metadata"].setdefault("tags", []).append("hide-input")
+            says = re.match(r"# (.+?)(?:[.;:] |[.;:]?$)", text, re.MULTILINE)  # what the cell does
+            prompt = says[1][0].upper() + says[1][1:] if says else "Folded code"
+            cell["metadata"].setdefault("mystnb", {}).update(code_prompt_show=prompt, code_prompt_hide=prompt)
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(json.dumps(notebook), encoding="utf-8")
 
 
+def times(part: str) -> str:
+    """Return how long a part takes, by the instructor's table; `.` is any part."""
+    teaching = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    rows = re.findall(rf"(?m)^\| \[{part}\.\d.*\| (\d+)(?: \+ (\d+))? \| \d+ \|$", teaching)
+    core, deeper = (sum(int(row[k] or 0) for row in rows) / 60 for k in (0, 1))
+    if core < 0.5:
+        return f"{60 * core:.0f} minutes, without exercises."
+    return f"{len(rows)} notebooks, about {core:.0f} hours with the exercises, {deeper:.0f} more to go deeper."
+
+
 def first_page_parts(readme: str) -> str:
     """Return the README's table of notebooks, one part after another with its picture, and the table of contents."""
-    page = ""
-    for part, rows in re.findall(r"^\| \*\*(.+?)\*\* \|.*\n((?:\| \[.*\n?)+)", readme, re.MULTILINE):
-        name, number = PICTURES[part]
+    page = f"In all {times('.')}\n\n"
+    for part, level, rows in re.findall(r"(?m)^\| \*\*(.+?)\*\* \| \*(.+)\* \|.*\n((?:\| \[.*\n?)+)", readme):
+        name, number = PICTURES[part[0]]
         cells = read(ROOT / "notebooks" / f"{name}.ipynb")["cells"]
         picture = [drawn for cell in cells for drawn in figures(cell)][number - 1]
         (SOURCES / f"part-{part[0]}.png").write_bytes(b64decode("".join(picture["data"]["image/png"])))
         alt = picture["metadata"]["image/png"]["alt"]
         table = re.sub(r"\[`\w+`\]\((.+?)\)", r"[](/\1)", rows)  # called by their titles
         table = table.replace("](exercises/", f"]({REPOSITORY}/blob/main/exercises/")
-        page += PART.format(part=part, number=part[0], alt=alt, table=table)
+        page += PART.format(part=part, number=part[0], alt=alt, times=times(part[0]), level=level, table=table)
     return page
 
 
@@ -102,10 +127,7 @@ def lay_out() -> None:
 
 def main() -> int:
     """Build the whole page afresh; any warning of Sphinx is a failure."""
-    try:
-        lay_out()
-    except ValueError as error:
-        sys.exit(f"make site: {error}")
+    lay_out()
     shutil.rmtree(SITE, ignore_errors=True)
     status = build_main(["-q", "-W", "--keep-going", "-d", str(ROOT / "build/site-doctrees"), str(SOURCES), str(SITE)])
     if not status:

@@ -6,6 +6,7 @@ import tomllib
 from collections import Counter
 from contextlib import contextmanager
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -15,11 +16,12 @@ from conftest import ROOT, SITE
 
 NOTEBOOKS = sorted(ROOT.glob("notebooks/[0-9]*/*.ipynb"))
 PAGES = ["index.html", *(str(path.relative_to(ROOT).with_suffix(".html")) for path in NOTEBOOKS)]
-FOUNDATIONS, OCCLUSION = (
+FOUNDATIONS, FORMULAS, OCCLUSION = (
     "notebooks/1_foundations/2_convolution_and_pooling.html",
+    "notebooks/1_foundations/3_fgsm_and_pgd.html",
     "notebooks/3_visualising/4_occlusion.html",
 )
-DESKTOP, PHONE = {"width": 1300, "height": 1000}, {"width": 390, "height": 844}
+DESKTOP, PHONE = {"width": 1300, "height": 1000}, {"width": 360, "height": 740}
 REPOSITORY = (
     tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     .get("urls", {})
@@ -98,10 +100,9 @@ def test_every_stored_figure_is_there_with_its_text():
 
 def test_next_leads_through_the_course_and_previous_back():
     """The buttons below each page; the notebooks have links of their own."""
-    for page, following in zip(PAGES, [*PAGES[1:], None], strict=True):
+    for page, following in pairwise([*PAGES, "docs/teaching.html", "docs/glossary.html"]):
         assert button(page, "right-next") == following
-        if following:
-            assert button(following, "left-prev") == page
+        assert button(following, "left-prev") == page
 
 
 def button(page: str, name: str) -> str | None:
@@ -147,6 +148,158 @@ def test_a_hint_is_folded_until_asked_for(opened):
         hint.locator("summary").click()
         assert hint.locator("table").is_visible()
         assert hint.locator("mjx-container").first.is_visible()
+
+
+def test_a_page_says_what_it_is_to_those_who_link_to_it():
+    """Its icon, what a search engine prints below its name, the picture of a message that quotes its address."""
+    described = Counter()
+    for name in PAGES:
+        found = [(tag, dict(attributes)) for tag, attributes in tags(SITE / name)]
+        meta = {a.get("name", a.get("property")): a.get("content") for tag, a in found if tag == "meta"}
+        described[meta["description"]] += 1
+        assert meta["og:description"] == meta["description"]
+        assert meta["og:title"] in (SITE / name).read_text()
+        assert meta["og:image"].startswith("https://")
+        assert (SITE / meta["og:image"].split("/", 4)[4]).is_file()
+        icons = [a["href"] for tag, a in found if tag == "link" and a["rel"] == "icon"]
+        assert [(SITE / name).parent.joinpath(icon).resolve().is_file() for icon in icons] == [True]
+    assert set(described.values()) == {1}, "two pages say the same of themselves"
+    assert min(map(len, described)) > 20
+
+
+def test_the_footer_names_the_licences_and_nobody_else():
+    for path in SITE.rglob("*.html"):
+        text = path.read_text()
+        assert "Author name not set" not in text
+        assert "Copyright" not in text
+    assert "MNIST: Y. LeCun and C. Cortes, CC BY-SA 3.0" in (SITE / PAGES[1]).read_text()
+
+
+def test_the_index_shows_first_what_is_wrong_and_then_the_path(opened):
+    with opened("index.html") as page:
+        headings = page.locator("article h2").evaluate_all("all => all.map(title => title.firstChild.data)")
+        assert headings == ["Where the source answers are wrong", "The path"]
+        wrong = page.locator("article table").first
+        assert wrong.locator("tbody tr").count() == 3
+        assert wrong.bounding_box()["y"] < 2 * DESKTOP["height"]
+        for name in ("docs/teaching.html", "docs/glossary.html"):
+            link = page.locator(f"article a[href='{name}']")
+            assert link.bounding_box()["y"] < 1.5 * DESKTOP["height"]
+
+
+def test_each_part_has_a_picture_its_hours_and_a_level(opened):
+    parts = sorted({path.parent.name[0] for path in NOTEBOOKS})
+    teaching = (ROOT / "docs/teaching.md").read_text()
+    with opened("index.html") as page:
+        sections = page.locator("section#the-path > section")
+        assert sections.count() == len(parts)
+        for part, section in zip(parts, sections.all(), strict=True):
+            minutes = [int(core) for core in re.findall(rf"(?m)^\| \[{part}\..*\| (\d+)[ +\d]* \| \d+ \|$", teaching)]
+            text = section.locator("> p").nth(1).inner_text()
+            assert text.startswith(f"{len(minutes)} notebooks, about {sum(minutes) / 60:.0f} hours"), text
+            assert re.search(r"Level: \w+; ", text)
+            assert section.locator("img").count() == 1
+            assert section.locator("tbody tr").count() == len(minutes)
+
+
+def test_each_notebook_leads_to_its_exercises():
+    for path, page in zip(NOTEBOOKS, PAGES[1:], strict=True):
+        mine = f"{REPOSITORY}/blob/main/exercises/{path.relative_to(ROOT / 'notebooks').as_posix()}"
+        for name in (page, "index.html"):
+            assert mine in [dict(attributes).get("href") for tag, attributes in tags(SITE / name) if tag == "a"]
+
+
+def test_what_is_folded_in_a_notebook_is_folded_here():
+    for path, page in zip(NOTEBOOKS, PAGES[1:], strict=True):
+        cells = json.loads(path.read_text())["cells"]
+        folded = sum(cell["metadata"].get("jupyter", {}).get("source_hidden", False) for cell in cells)
+        found = [dict(attributes) for tag, attributes in tags(SITE / page) if tag == "details"]
+        assert sum("hide" in hint.get("class", "").split() for hint in found) == folded
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE])
+def test_a_formula_is_a_stop_for_the_tabulator_only_where_it_scrolls(opened, viewport):
+    with opened(FORMULAS, viewport) as page:
+        page.wait_for_load_state("networkidle")
+        formulas = page.evaluate(
+            "() => [...document.querySelectorAll('mjx-container')].filter(formula => formula.checkVisibility())"
+            ".map(formula => [formula.scrollWidth > formula.clientWidth + 2, formula.tabIndex === 0])"
+        )
+        assert len(formulas) > 100
+        assert [stop for scrolls, stop in formulas] == [scrolls for scrolls, stop in formulas]
+        assert sum(stop for scrolls, stop in formulas) < 15
+
+
+def test_a_full_stop_stays_on_the_line_of_its_formula(opened):
+    """And so does a bracket before one."""
+    with opened(FORMULAS, PHONE) as page:
+        lines = page.evaluate(
+            """() => [...document.querySelectorAll('article p span.math, article li span.math')].flatMap(formula => {
+              const tops = [];
+              const walker = document.createTreeWalker(formula.closest('p, li'), NodeFilter.SHOW_TEXT);
+              while (walker.nextNode()) {
+                const text = walker.currentNode, range = document.createRange();
+                const after = formula.compareDocumentPosition(text) & Node.DOCUMENT_POSITION_FOLLOWING;
+                if (!after || formula.contains(text)) continue;
+                if (!/^[.,;:!?)]/.test(text.data)) break;
+                range.setStart(text, 0), range.setEnd(text, 1);
+                const mark = range.getBoundingClientRect(), box = formula.getBoundingClientRect();
+                if (mark.height) tops.push([formula.textContent, mark.bottom > box.top && mark.top < box.bottom]);
+                break;
+              }
+              return tops;
+            })"""
+        )
+        assert len(lines) > 20
+        assert [formula for formula, together in lines if not together] == []
+
+
+def test_the_switch_hides_the_code_of_every_page(opened):
+    with opened(FOUNDATIONS) as page:
+        switch = page.get_by_role("button", name="Hide all code")
+        assert switch.get_attribute("aria-pressed") == "false"
+        switch.focus()
+        page.keyboard.press("Enter")
+        assert page.locator(".cell_input:visible").count() == 0
+        assert page.locator("details.hide:visible").count() == 0
+        assert page.locator(".cell_output:visible").count() > 5
+        page.locator("a.right-next").click()
+        page.wait_for_url(f"**/{FORMULAS}")
+        assert switch.get_attribute("aria-pressed") == "true"
+        assert page.locator(".cell_input:visible").count() == 0
+        switch.click()
+        assert page.locator(".cell_input:visible").count() > 5
+        page.goto(page.url.replace(FORMULAS, "index.html"))
+        assert not switch.is_visible(), "there is no code to hide"
+
+
+def test_search_puts_the_page_with_the_words_in_its_title_first(opened):
+    with opened("search.html?q=batch+norm") as page:
+        page.locator("#search-results li a").nth(5).wait_for()
+        assert page.locator("#search-results li a").first.inner_text() == "2.6 Batch norm"
+
+
+@pytest.mark.parametrize("path", ["index.html", FORMULAS])
+def test_on_paper_nothing_is_cut_and_no_page_half_empty(opened, screenshots, path):
+    """Paper is A4 with margins of 1 cm, in pixels of 1/96 inch; dark mode must not darken it."""
+    width, height = 718, 1047
+    with opened(path, {"width": width, "height": height}, "dark") as page:
+        page.evaluate("document.querySelectorAll('img').forEach(picture => picture.loading = 'eager')")
+        page.wait_for_load_state("networkidle")
+        page.emulate_media(media="print", color_scheme="dark")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.locator("details:not(.hide):not([open])").count() == 0, "nobody can unfold paper"
+        assert page.evaluate("getComputedStyle(document.querySelector('article p')).color") != "rgb(206, 214, 221)"
+        cut = page.evaluate(
+            "() => [...document.querySelectorAll('article :is(pre, mjx-container, img, table)')]"
+            ".filter(part => part.checkVisibility() && (part.scrollWidth > part.clientWidth + 1"
+            "  || part.getBoundingClientRect().right > innerWidth + 1)).map(part => part.textContent.slice(0, 60))"
+        )
+        assert cut == []
+        tall = page.evaluate("document.querySelector('.bd-article-container').scrollHeight")
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        pdf = page.pdf(path=screenshots / f"site-{Path(path).stem}.pdf", format="A4")
+        assert len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 1.2 * tall / height + 1
 
 
 @pytest.mark.parametrize(("viewport", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")])
