@@ -42,7 +42,8 @@ bench: build/peers/ready  ## Time the heavy work beside what a user would take i
 lab: $(READY)  ## Open JupyterLab at the repository (PORT=8890, and ARGS="--no-browser" for options of its own)
 	$(BIN)/python -m jupyterlab $(if $(PORT),--port=$(PORT)) $(ARGS)
 
-site: build/site-env/ready  ## Build the course as a web page into build/site, from the committed outputs
+site: build/site-env/ready $(READY)  ## Build the course as a web page into build/site, from the committed outputs
+	@$(BIN)/python -m tools.play
 	@build/site-env/bin/python -m tools.site
 
 chromium: build/site-env/ready  ## Install Chromium for `make browser`, where there is none

@@ -28,6 +28,7 @@ def without_answers(notebook: NotebookNode) -> NotebookNode:
     for cell in exercise.cells:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"(colab\S+/blob/main/)notebooks/", r"\1exercises/", cell.source)
+            cell.source = cell.source.replace("](../0_play/", "](../../notebooks/0_play/")  # which has no exercises
         elif cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             answered = cell.metadata.get("nbgrader", {}).get("solution", False)

@@ -17,6 +17,7 @@ SITE = ROOT / "build" / "site"
 REPOSITORY = f"https://github.com/{address(ROOT)}"
 # For each part of the course the notebook and the number of the figure that stand for it on the first page.
 PICTURES = {
+    "0": ("0_play/1_draw_and_fool", 1),
     "1": ("1_foundations/1_tensors_and_gradients", 3),
     "2": ("2_mnist_cnn/2_predictions", 2),
     "3": ("3_visualising/4_occlusion", 4),
@@ -68,7 +69,8 @@ def lay_out_notebook(path: Path, to: Path) -> None:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             mine = f"exercises/{path.parent.name}/{path.name}"
-            text = re.sub(r"(?m)^\[!\[.*\n?", f"[Yours to solve, without the answers](../../{mine})\n", text)
+            link = f"[Yours to solve, without the answers](../../{mine})\n" if (ROOT / mine).is_file() else ""
+            text = re.sub(r"(?m)^\[!\[.*\n?", link, text)
             text = text.replace("](../../README.md)", "](../../index.md)")
             cell["source"] = re.sub(r"\]\(\.\./\.\./((?!index\.md|docs/).+?)\)", rf"]({REPOSITORY}/blob/main/\1)", text)
         if drawn := figures(cell):
@@ -87,6 +89,8 @@ def times(part: str) -> str:
     teaching = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
     rows = re.findall(rf"(?m)^\| \[{part}\.\d.*\| (\d+)(?: \+ (\d+))? \| \d+ \|$", teaching)
     core, deeper = (sum(int(row[k] or 0) for row in rows) / 60 for k in (0, 1))
+    if core < 0.5:
+        return f"{60 * core:.0f} minutes, without exercises."
     return f"{len(rows)} notebooks, about {core:.0f} hours with the exercises, {deeper:.0f} more to go deeper."
 
 
@@ -110,6 +114,7 @@ def lay_out() -> None:
     shutil.rmtree(SOURCES, ignore_errors=True)
     shutil.copytree(ROOT / "site", SOURCES)
     shutil.copytree(ROOT / "docs", SOURCES / "docs")
+    shutil.copytree(ROOT / "build" / "play", SOURCES / "static" / "play")
     (SOURCES / ".github").mkdir()
     shutil.copy(ROOT / ".github" / "cover.png", SOURCES / ".github")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

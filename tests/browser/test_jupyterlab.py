@@ -14,10 +14,12 @@ from urllib.request import urlopen
 
 import pytest
 from conftest import ROOT
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
+from test_play import draw_a_three, verdict
 
 SLIDERS, TRAINING = "1_foundations/3_fgsm_and_pgd", "2_mnist_cnn/1_train_and_test"
-NOTEBOOKS = [SLIDERS, TRAINING, "3_visualising/1_conv1_filters", "4_adversarial/4_cost_curves"]
+PLAY = "0_play/1_draw_and_fool"
+NOTEBOOKS = [PLAY, SLIDERS, TRAINING, "3_visualising/1_conv1_filters", "4_adversarial/4_cost_curves"]
 # Fewer images than the notebook's own, but enough for a bar that is seen to move.
 FEWER = {TRAINING: {"training_images": 30_000, "subset_sizes": [128, 512], "subset_views": 2048}}
 PATIENCE = 400  # seconds for a notebook, on a machine with other work to do
@@ -139,7 +141,6 @@ def test_all_cells_run_from_the_menu(lab, course, page, screenshots, title):
     if title == SLIDERS:
         move_a_slider(page)
         page.screenshot(path=screenshots / "jupyterlab-slider.png")
-
     page.keyboard.press("Control+s")
     saved = wait_for_saved(path)
     outputs = [output for cell in saved for output in cell["outputs"]]
@@ -150,6 +151,9 @@ def test_all_cells_run_from_the_menu(lab, course, page, screenshots, title):
     if title == TRAINING:
         assert len(seen) >= 3, f"the progress bar did not move: {seen}"
         assert seen[0] < 50 < seen[-1]
+    if title == PLAY:
+        draw_and_fool(page)
+        page.locator(".play").screenshot(path=screenshots / "jupyterlab-play.png")
 
 
 def watch_until_done(page: Page, picture: Path) -> list[int]:
@@ -193,6 +197,24 @@ def move_a_slider(page: Page) -> None:
         time.sleep(0.1)
     page.get_by_text(IDLE).wait_for()
     assert figure.evaluate("picture => picture.naturalWidth") > 0
+
+
+def draw_and_fool(page: Page) -> None:
+    """Draw a 3 in the playground, fool the network, and let the next cell say what came back to Python."""
+    expect(verdict(page)).to_contain_text("Read as a 5")
+    page.locator(".play").get_by_role("button", name="Clear").click()
+    draw_a_three(page)
+    expect(verdict(page)).to_contain_text("Read as a 3")
+    page.get_by_role("button", name="Raise ε until the answer flips").click()
+    expect(verdict(page, 1)).to_contain_text("Now read as")
+    page.locator(".play-pad").focus()
+    page.keyboard.press("ArrowDown")  # which moves the pen, and no cell
+    expect(page.locator(".play-pad")).to_be_focused()
+    cell = page.locator(".jp-CodeCell").filter(has_text="image = playground.image")
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    expect(cell.locator(".jp-OutputArea-output")).to_contain_text("read as 3")
+    page.get_by_text(IDLE).wait_for()
 
 
 def code_cells(path: Path) -> list[dict]:
