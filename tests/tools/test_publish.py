@@ -48,7 +48,7 @@ def test_the_set_up_cell_is_short_and_needs_only_the_standard_library(repository
 def test_publishing_changes_the_address_and_nothing_else(copy, monkeypatch, capsys):
     before = {path: path.read_text() for path in copy.rglob("*.*") if path.is_file()}
     assert publish(monkeypatch, "ada/digits-2.0") == 0
-    assert "https://github.com/ada/digits-2.0: 22 files changed" in capsys.readouterr().out
+    assert "https://github.com/ada/digits-2.0: 28 files changed" in capsys.readouterr().out
     assert address(copy) == "ada/digits-2.0"
     for path, text in before.items():
         assert PLACEHOLDER not in path.read_text()
@@ -72,7 +72,7 @@ def test_publishing_twice_changes_nothing(copy, monkeypatch, capsys):
     publish(monkeypatch, "")
     monkeypatch.setattr("sys.argv", ["publish"])  # as `python -m tools.publish` alone
     tools.publish.main()
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["22", "0", "0", "0"]
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["28", "0", "0", "0"]
 
 
 @pytest.mark.parametrize(
