@@ -120,6 +120,32 @@ def test_tags_are_known(book):
         assert not marks, f"{book.name} cell [{number}]: nbval reads its comment as {marks}; use a tag"
 
 
+def assigned(tree):
+    """Yield the names that code assigns outside functions, classes and comprehensions."""
+    own = ast.FunctionDef | ast.ClassDef | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif not isinstance(node, own):
+            yield from assigned(node)
+
+
+def test_no_other_cell_gives_a_parameter_another_value(book):
+    """As a loop over eps in a check would: what follows would then be computed at its last value."""
+    names = {
+        name
+        for cell in book.code
+        if "parameters" in cell.metadata.get("tags", [])
+        for name in assigned(ast.parse(cell.source))
+    }
+    for number, cell in enumerate(book.code, 1):
+        if "parameters" not in cell.metadata.get("tags", []):
+            again = names & set(assigned(ast.parse(cell.source)))
+            assert not again, mend(
+                book, number, f"{', '.join(sorted(again))} is a parameter, and gets another value here"
+            )
+
+
 def test_it_has_one_parameters_cell_of_literals(book):
     tagged = [number for number, cell in enumerate(book.code, 1) if "parameters" in cell.metadata.get("tags", [])]
     assert len(tagged) == 1, f"{book.name}: the cells {tagged} have the tag parameters, expected one"
