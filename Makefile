@@ -64,11 +64,11 @@ colab: build/colab-env/ready  ## Execute every notebook (or NOTEBOOK=...) in Col
 checkpoints: $(READY)  ## Train the course's networks from scratch into data/ (two hours; ONLY=lenet_1 that one)
 	@$(BIN)/python -m tools.study checkpoints $$ONLY
 
-robust: build/peers/ready  ## Measure how robust these networks are, beside AutoAttack, into data/robust.csv (an hour)
+robust: build/peers/ready  ## Measure how robust these networks are, beside AutoAttack, into data/robust.csv (1.5 hours)
 	@$(BIN)/python -m tools.bench.robust
 
-study: $(READY)  ## Train the 200 networks of notebook 2.6's table into data/ (half an hour; goes on where it was)
-	@$(BIN)/python -m tools.study study
+study: $(READY)  ## Train the many networks of the tables of 2.6 and 5.1 into data/ (an hour; goes on where it was)
+	@$(BIN)/python -m tools.study study $$ONLY
 
 doctor:  ## Say in ten lines what is wrong with this machine's environment, and what to type
 	@$(PYTHON) -m tools.doctor

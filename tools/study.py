@@ -1,6 +1,6 @@
 """Train networks into `data/`: the course's, as `make checkpoints` asks, or many for a table, as `make study` does.
 
-Notebook 2.6 draws its conclusions from that table, and trains one small pair itself, which must reproduce its row.
+Notebooks 2.6 and 5.1 draw conclusions from these tables, and hold a network against its row.
 Rows are kept in `build/` as they come, so that an interrupted study goes on where it was.
 """
 
@@ -12,16 +12,19 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
+from itertools import product
 from multiprocessing import active_children, get_context
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from helpers.adversarial import pgd
+from helpers.adversarial import fgsm, pgd
 from helpers.bounds import worst_logits
 from helpers.cnn import MLP, DigitCNN, LeNet, checkpoint
 from helpers.data import DATA, load_mnist, split
@@ -29,12 +32,24 @@ from helpers.training import accuracy, logits, train
 from tools.regression.notebooks import ROOT, WORKERS, one_thread_each, write_atomically
 
 
-def on_attacked(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, done: float) -> torch.Tensor:
-    """Return the loss on images after ten steps of PGD in a ball that grows to 0.3 over a quarter of the training."""
-    eps = 0.3 * min(1, 4 * done)
+def on_attacked(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    done: float,
+    *,
+    steps: int = 10,
+    size: float = 0.25,
+    random_start: bool = True,
+) -> torch.Tensor:
+    """Return the loss on images after PGD in a ball that grows to EPS over a quarter of the training.
+
+    A step of it has `size` of the ball's radius.
+    """
+    eps = EPS * min(1, 4 * done)
     start = torch.Generator().manual_seed(round(1e9 * done))
-    attacked = pgd(model, images, labels, eps=eps, alpha=eps / 4, steps=10, random_start=True, generator=start)
-    return cross_entropy(model(attacked), labels)
+    options = {"steps": steps, "random_start": random_start, "generator": start}
+    return cross_entropy(model(pgd(model, images, labels, eps=eps, alpha=size * eps, **options)), labels)
 
 
 def on_bounds(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, done: float) -> torch.Tensor:
@@ -44,17 +59,24 @@ def on_bounds(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, done
     return (1 - share / 2) * cross_entropy(model(images), labels) + share / 2 * worst
 
 
+EPS = 0.3
 USUAL = {"epochs": 8, "max_lr": 0.006}
 ROBUST = {"epochs": 30, "max_lr": 0.002, "batch_size": 250, "evaluations": 1}
+SHORT = {"epochs": 3, "batch_size": 100}
+INSIDE = {  # what is inside a short adversarial training of a LeNet
+    "fgsm": partial(on_attacked, steps=1, size=1.0, random_start=False),
+    "fgsm_random_start": partial(on_attacked, steps=1, size=1.25),
+    "pgd": partial(on_attacked, steps=5, size=0.4),
+}
 CHECKPOINTS = {  # the course's networks: how each is made, the seed of its start and of the images' order, its recipe
     "cnn": (partial(DigitCNN, batch_norm=False), 0, USUAL),
     "cnn_batch_norm": (partial(DigitCNN, batch_norm=True), 0, USUAL),
     **{f"lenet_{seed}": (LeNet, seed, USUAL) for seed in (1, 2, 3)},
     **{f"mlp_{seed}": (MLP, seed, USUAL) for seed in (1, 2, 3)},
+    "lenet_fgsm": (LeNet, 1, SHORT | {"loss": INSIDE["fgsm"]}),
     "cnn_robust": (DigitCNN, 0, ROBUST | {"loss": on_attacked}),
-    "cnn_interval": (DigitCNN, 0, ROBUST | {"epochs": 6, "loss": on_bounds}),
+    "cnn_interval": (DigitCNN, 0, ROBUST | {"epochs": 20, "batch_size": 100, "loss": on_bounds}),
 }
-SEEDS = 20  # networks of each kind
 LABEL_SMOOTHING = 0.1
 RECIPES = {  # images of the training set, in batches of so many, at a highest learning rate; one epoch each
     "full": (55_000, 64, 0.006),
@@ -66,8 +88,9 @@ RECIPES = {  # images of the training set, in batches of so many, at a highest l
 WINDOWS = [(1, 20), (21, 50), (101, 200), (761, 860)]  # steps over which the training loss is averaged
 FIELDS = ["recipe", "batch_norm", "seed", "seconds", "validation_loss", "validation_wrong"]
 FIELDS += [f"loss_{first}_{last}" for first, last in WINDOWS] + ["test_wrong"]
-TABLE = DATA / "batch_norm_study.csv"
-BEGUN = ROOT / "build" / TABLE.name
+TRACED = ["recipe", "seed", "epoch", "clean", "fgsm", "pgd"]
+LOOKS = 4  # an epoch
+BUILD = ROOT / "build"
 
 
 def keep(model: nn.Module, name: str) -> None:
@@ -89,7 +112,7 @@ def checkpoints(names: list[str]) -> None:
         make, seed, recipe = CHECKPOINTS[name]
         torch.manual_seed(seed)  # the weights' start
         model = make()
-        begun = BEGUN.parent / f"{name}.begun.pt"  # an interrupted training goes on from here
+        begun = BUILD / f"{name}.begun.pt"  # an interrupted training goes on from here
         train(model, *training, seed=seed, validation=validation, resume=begun, **recipe)
         keep(model, name)
         right = (f"{accuracy(model, *them):.2%} of the {len(them[0]):,}" for them in (validation, test))
@@ -123,41 +146,87 @@ def train_pair(recipe: str, seed: int) -> list[dict[str, object]]:
     return rows
 
 
-def written(rows: list[dict[str, object]]) -> str:
-    """Return the table as it is stored, recipe by recipe and seed by seed."""
+def trace(recipe: str, seed: int) -> list[dict[str, object]]:
+    """Train one LeNet on attacked images, and return a row for every look at 500 validation images, attacked or not."""
+    training, (images, labels) = split(*load_mnist(train=True))
+    images, labels = images[:500], labels[:500]
+    torch.manual_seed(seed)  # the weights' start
+    model, steps = LeNet(), len(training[0]) // SHORT["batch_size"]  # an epoch
+    taken, rows = 0, []
+
+    def look() -> None:
+        by_fgsm = fgsm(model, images, labels, eps=EPS)
+        by_pgd = pgd(model, images, labels, eps=EPS, alpha=EPS / 6, steps=20, early_stop=True)
+        right = [round(len(labels) * accuracy(model, x, labels)) for x in (images, by_fgsm, by_pgd)]
+        rows.append(dict(zip(TRACED, [recipe, seed, f"{taken / steps:.2f}", *right], strict=True)))
+
+    def loss(*batch: object) -> torch.Tensor:
+        nonlocal taken
+        if taken in {round(steps * k / LOOKS) for k in range(SHORT["epochs"] * LOOKS)}:
+            look()
+        taken += 1
+        return INSIDE[recipe](*batch)
+
+    train(model, *training, seed=seed, loss=loss, **SHORT)
+    look()
+    return rows
+
+
+class Study(NamedTuple):
+    """A table of many trainings."""
+
+    train: Callable[[str, int], list[dict[str, object]]]  # from a recipe and a seed to the rows
+    order: list[tuple[str, int]]  # the recipes and seeds
+    fields: list[str]
+
+
+STUDIES = {  # by the table's name
+    "batch_norm_study": Study(train_pair, list(product(RECIPES, range(20))), FIELDS),
+    "overfitting_study": Study(trace, list(product(INSIDE, (1, 2, 3))), TRACED),
+}
+
+
+def table(rows: list[dict[str, object]], fields: list[str]) -> str:
+    """Return the rows as they are stored."""
     text = io.StringIO()
-    table = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(sorted(rows, key=lambda row: (list(RECIPES).index(row["recipe"]), int(row["seed"]))))
+    writer = csv.DictWriter(text, fields, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
 
 
-def study() -> None:
+def study(name: str) -> None:
     """Train what the table does not have yet, two networks at a time; move it into place when it is whole."""
+    asked, place = STUDIES[name], BUILD / f"{name}.csv"
     one_thread_each()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    BEGUN.parent.mkdir(exist_ok=True)
-    rows = list(csv.DictReader(BEGUN.read_text().splitlines())) if BEGUN.exists() else []
+    BUILD.mkdir(exist_ok=True)
+    rows = list(csv.DictReader(place.read_text().splitlines())) if place.exists() else []
     done = {(row["recipe"], int(row["seed"])) for row in rows}
-    left = [(recipe, seed) for recipe in RECIPES for seed in range(SEEDS) if (recipe, seed) not in done]
+    left = [pair for pair in asked.order if pair not in done]
     deaf = (signal.SIGINT, signal.SIG_IGN)  # a worker hears of Ctrl-C from here
     with ProcessPoolExecutor(WORKERS, get_context("spawn"), signal.signal, deaf) as pool:
         try:
-            for future in tqdm(as_completed([pool.submit(train_pair, *pair) for pair in left]), total=len(left)):
+            for future in tqdm(as_completed([pool.submit(asked.train, *pair) for pair in left]), name, len(left)):
                 rows += future.result()
-                write_atomically(written(rows), BEGUN)
+                rows.sort(key=lambda row: asked.order.index((row["recipe"], int(row["seed"]))))
+                write_atomically(table(rows, asked.fields), place)
         except KeyboardInterrupt:
             for worker in active_children():
                 worker.terminate()
-            sys.exit(f"interrupted: {len(rows)} networks are kept, and `make study` goes on from there")
-    write_atomically(written(rows), TABLE)
-    BEGUN.unlink(missing_ok=True)
+            sys.exit(f"interrupted: {len(rows)} rows are kept, and `make study` goes on from there")
+    write_atomically(table(rows, asked.fields), DATA / f"{name}.csv")
+    place.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
-    kinds.add_parser("study")
+    kinds.add_parser("study").add_argument("names", nargs="*", metavar="name", help=", ".join(STUDIES))
     kinds.add_parser("checkpoints").add_argument("names", nargs="*", metavar="name", help=", ".join(CHECKPOINTS))
     asked = parser.parse_args()
-    study() if asked.kind == "study" else checkpoints(asked.names)
+    if asked.kind == "checkpoints":
+        checkpoints(asked.names)
+    else:
+        for name in asked.names or STUDIES:
+            study(name)

@@ -46,12 +46,13 @@ def quick(recipe, seed):
     (HERE / f"begun-{seed}").write_text(str(os.getpid()))
     while seed >= 2 and not (HERE / "go").exists():
         time.sleep(0.1)
-    return [dict.fromkeys(study.FIELDS, 0) | {"recipe": recipe, "batch_norm": norm, "seed": seed} for norm in (0, 1)]
+    return [{"recipe": recipe, "batch_norm": norm, "seed": seed, "unasked": 0} for norm in (0, 1)]
 
 if __name__ == "__main__":
-    study.train_pair, study.RECIPES, study.SEEDS = quick, {"full": ()}, 6
-    study.TABLE, study.BEGUN = HERE / "table.csv", HERE / "build" / "table.csv"
-    study.study()
+    pairs = [("full", seed) for seed in range(6)]
+    study.STUDIES = {"table": study.Study(quick, pairs, ["recipe", "batch_norm", "seed"])}
+    study.DATA, study.BUILD = HERE, HERE / "build"
+    study.study("table")
 """
 
 
@@ -72,7 +73,7 @@ def test_an_interrupted_study_ends_and_goes_on_from_there(tmp_path, number):
         os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
         said = process.communicate(timeout=60)[1]
     assert process.returncode == 1
-    assert "interrupted: 4 networks are kept, and `make study` goes on from there" in said
+    assert "interrupted: 4 rows are kept, and `make study` goes on from there" in said
     assert "Traceback" not in said
     assert all(ended(int((tmp_path / f"begun-{seed}").read_text())) for seed in range(4))
     assert not (tmp_path / "begun-4").exists()
@@ -82,5 +83,20 @@ def test_an_interrupted_study_ends_and_goes_on_from_there(tmp_path, number):
     subprocess.run([sys.executable, script], **command, check=True, capture_output=True)
     assert not (tmp_path / "begun-0").exists()
     rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
-    assert [int(row["seed"]) for row in rows] == [seed for seed in range(6) for _ in range(2)]
+    pairs = [(seed, norm) for seed in range(6) for norm in range(2)]
+    assert [{name: int(row[name]) for name in row if name != "recipe"} for row in rows] == [
+        {"batch_norm": norm, "seed": seed} for seed, norm in pairs
+    ]
     assert not list((tmp_path / "build").iterdir())
+
+
+def test_a_trace_looks_at_the_network_four_times_an_epoch(monkeypatch):
+    images, labels = torch.rand(400, 1, 28, 28), torch.arange(400) % 10
+    monkeypatch.setattr(study, "load_mnist", lambda train: (images, labels))
+    monkeypatch.setattr(study, "split", lambda *pair: (pair, pair))
+    monkeypatch.setitem(study.SHORT, "epochs", 2)
+    rows = study.trace("fgsm_random_start", 1)
+    assert [row["epoch"] for row in rows] == ["0.00", "0.25", "0.50", "0.75", "1.00", "1.25", "1.50", "1.75", "2.00"]
+    assert all(0 <= row[kind] <= 400 for row in rows for kind in ("clean", "fgsm", "pgd"))
+    assert {(row["recipe"], row["seed"]) for row in rows} == {("fgsm_random_start", 1)}
+    assert list(rows[0]) == study.TRACED

@@ -5,7 +5,6 @@ as they come, so that an interrupted run goes on where it was.
 """
 
 import csv
-import io
 from collections.abc import Callable
 
 import torch
@@ -18,6 +17,7 @@ from helpers.data import DATA, load_mnist
 from helpers.training import predict
 from tools.bench.peers import ROOT, peer, usual
 from tools.regression.notebooks import write_atomically
+from tools.study import table
 
 NETWORKS = {"standard": {}, "robust": {"robust": True}, "interval": {"interval": True}}
 EPS = (0.1, 0.2, 0.3)
@@ -65,7 +65,8 @@ def by_peers(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> Wi
 # What is measured of each network: by which attacks, on how many of the first test images, at which eps.
 MEASURED: list[tuple[str, Callable[..., Withstood], int, tuple[float, ...]]] = [
     *((network, by_nothing, ALL, (0.0, *EPS)) for network in NETWORKS),
-    ("robust", by_pgd, SOME, EPS),
+    ("robust", by_pgd, ALL, (0.3,)),
+    ("robust", by_pgd, SOME, (0.1, 0.2)),
     ("standard", by_pgd, SOME, EPS),
     ("robust", by_peers, FEW, (0.3,)),
 ]
@@ -90,15 +91,6 @@ def main() -> None:
             write_atomically(table(rows, [*FIELDS, "made_by"]), BEGUN)
     write_atomically(table(rows, FIELDS), TABLE)
     BEGUN.unlink()
-
-
-def table(rows: list[dict[str, object]], fields: list[str]) -> str:
-    """Return the rows as they are stored."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fields, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 if __name__ == "__main__":
