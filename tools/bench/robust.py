@@ -65,8 +65,8 @@ def by_peers(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> Wi
 # What is measured of each network: by which attacks, on how many of the first test images, at which eps.
 MEASURED: list[tuple[str, Callable[..., Withstood], int, tuple[float, ...]]] = [
     *((network, by_nothing, ALL, (0.0, *EPS)) for network in NETWORKS),
-    ("robust", by_pgd, ALL, (0.3,)),
     ("robust", by_pgd, SOME, (0.1, 0.2)),
+    ("robust", by_pgd, ALL, (0.3,)),
     ("standard", by_pgd, SOME, EPS),
     ("robust", by_peers, FEW, (0.3,)),
 ]
