@@ -4,10 +4,11 @@ Pixels are in [0, 1], `eps` in the same units. A network here is a `DigitCNN`, o
 `LAYERS` names; batch norm is taken as it is in eval mode. What is bounded is bounded up to the rounding of its type.
 """
 
+from copy import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from helpers.ball import ball_around
 from helpers.batches import device_of, images_at_once, in_chunks
@@ -125,13 +126,13 @@ def _through(layers: list[nn.Module], images: Tensor, eps: float) -> tuple[Tenso
 def _affine(layer: nn.Module, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Return the bounds after W x + b: the middle goes through the layer, the radius through |W|."""
     middle, radius = (high + low) / 2, (high - low) / 2
-    absolute = {"weight": layer.weight.abs()}
-    if layer.bias is not None:
-        absolute["bias"] = torch.zeros_like(layer.bias)
+    weight = layer.weight.abs()
     if isinstance(layer, nn.BatchNorm2d):
         mean, variance = layer.running_mean, layer.running_var
         middle = F.batch_norm(middle, mean, variance, layer.weight, layer.bias, eps=layer.eps)
-        radius = F.batch_norm(radius, torch.zeros_like(mean), variance, **absolute, eps=layer.eps)
+        radius = F.batch_norm(radius, torch.zeros_like(mean), variance, weight, eps=layer.eps)
     else:
-        middle, radius = layer(middle), functional_call(layer, absolute, (radius,))
+        absolute = copy(layer)  # threads share the layer, which must stay as it is
+        absolute._parameters = {"weight": weight, "bias": None}
+        middle, radius = layer(middle), absolute(radius)
     return middle - radius, middle + radius

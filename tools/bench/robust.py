@@ -47,13 +47,15 @@ def by_pgd(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> With
 
 
 def by_peers(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> Withstood:
-    """Return which images withstand the PGD of foolbox and the standard AutoAttack of torchattacks."""
+    """Return which images withstand the PGD of foolbox, and Square and the standard AutoAttack of torchattacks."""
     library, model = peer("foolbox"), usual(model)
     torch.manual_seed(0)  # of its random start
     attack = library.attacks.LinfPGD(rel_stepsize=0.1, steps=STEPS, random_start=True)
     attacked = {
         "foolbox_pgd": attack(library.PyTorchModel(model, (0, 1), device="cpu"), images, labels, epsilons=eps)[1]
     }
+    attack = peer("torchattacks").Square(model, norm="Linf", eps=eps, n_queries=5000, seed=0)  # AutoAttack's last part
+    attacked["square"] = attack(images, labels).detach()
     attack = peer("torchattacks").AutoAttack(model, norm="Linf", eps=eps, version="standard", n_classes=10, seed=0)
     attacked["autoattack"] = attack(images, labels).detach()
     for name, x in attacked.items():
