@@ -156,20 +156,24 @@ def pgd(
                 report(faults[:, chosen])
             return x.to(images.dtype).clamp(*ball)
 
-        def margins(x: Tensor) -> Tensor:
+        def success(x: Tensor, labels: Tensor) -> Tensor:
             """Return how well each image succeeds, (N,): its margin, or with `targeted` the opposite."""
             margins = _margin_against(ask_many(ask, x, device_of(model, x)), labels)
             return -margins if targeted else margins
 
-        everyone = torch.arange(len(images), device=images.device)
-        worst = attacked(begin(), everyone)
+        chosen = torch.arange(len(images), device=images.device)
+        worst = attacked(begin(), chosen)
         if restarts > 1:
-            reached = margins(worst)
+            reached = success(worst, labels)
         for _ in range(1, restarts):
-            again = attacked(begin(), everyone[reached <= 0] if early_stop else everyone)
-            values = margins(again)
-            better = values > reached
-            worst[better], reached[better] = again[better], values[better]
+            if early_stop:
+                chosen = (reached <= 0).nonzero()[:, 0]
+            if len(chosen) == 0:
+                break
+            again = attacked(begin(), chosen)[chosen]
+            values = success(again, labels[chosen])
+            better = values > reached[chosen]
+            worst[chosen[better]], reached[chosen[better]] = again[better], values[better]
     return worst
 
 

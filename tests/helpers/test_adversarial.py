@@ -167,6 +167,53 @@ def test_of_several_restarts_the_worst_point_of_each_image_is_kept():
     assert (often == 1).all()
 
 
+class Ridge(nn.Module):
+    """Two hills of one pixel x against class 0: at 0 of class 1 alone, by .5, at 1 of classes 1 and 2, by .4."""
+
+    def forward(self, images):
+        x = images.flatten(1)
+        left = torch.cat([0 * x, 0.5 - 2 * x, -9 + 0 * x], dim=1)
+        right = torch.cat([0 * x, 2 * x - 1.6, 2 * x - 1.6], dim=1)
+        return torch.where(x < 0.5, left, right)
+
+
+@pytest.mark.parametrize("loss", ["margin", "cross_entropy"])
+def test_the_worst_point_is_that_of_the_largest_margin_whatever_the_loss(loss):
+    images, labels = torch.full((40, 1, 1, 1), 0.5), torch.zeros(40, dtype=torch.int64)
+    options = {"eps": 0.5, "alpha": 0.1, "steps": 10, "random_start": True, "loss": loss}
+    assert (pgd(Ridge(), images, labels, **options, restarts=10, generator=seeded()) == 0).all()
+
+
+def test_every_restart_is_an_attack():
+    class Counted(TwoHills):
+        def forward(self, images):
+            calls.append(torch.is_grad_enabled())
+            return super().forward(images)
+
+    counts = []
+    for restarts in (1, 2, 3):
+        calls = []
+        options = {"eps": 0.5, "alpha": 0.1, "steps": 4, "random_start": True, "restarts": restarts}
+        pgd(Counted(), torch.full((1, 1, 1, 1), 0.5), torch.tensor([0]), **options, generator=seeded())
+        counts.append(sum(calls))
+    assert counts == [4, 8, 12]
+
+
+def test_who_only_ties_is_attacked_again_and_who_is_fooled_is_left_alone():
+    class Tied(TwoHills):
+        def forward(self, images):
+            return super().forward(images) - torch.tensor([0, 0.4])  # 0 on the left hill, where class 0 still wins
+
+    images, labels = torch.full((40, 1, 1, 1), 0.5), torch.zeros(40, dtype=torch.int64)
+    options = {"eps": 0.5, "alpha": 0.1, "steps": 10, "random_start": True, "early_stop": True}
+    once = pgd(Tied(), images, labels, **options, generator=seeded())
+    often = pgd(Tied(), images, labels, **options, generator=seeded(), restarts=12)
+    fooled = Tied()(once).argmax(1) == 1
+    assert 0 < fooled.sum() < 40
+    assert (Tied()(often).argmax(1) == 1).all()
+    assert torch.equal(often[fooled], once[fooled])
+
+
 @pytest.mark.filterwarnings("error")  # who was not attacked again did not stand still
 def test_restarts_attack_only_who_still_holds_when_they_stop_early():
     class Counted(TwoHills):

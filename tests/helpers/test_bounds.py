@@ -9,7 +9,8 @@ from torch.nn.functional import cross_entropy
 
 from helpers.adversarial import pgd
 from helpers.bounds import certified, interval_bounds, worst_logits
-from helpers.cnn import DigitCNN, LeNet
+from helpers.cnn import DigitCNN, LeNet, load_cnn
+from helpers.data import load_mnist
 
 
 def linear(weight: list[list[float]], bias: list[float]) -> nn.Linear:
@@ -26,7 +27,13 @@ def by_hand() -> nn.Sequential:
 
 def small(seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
-    layers = [nn.Conv2d(1, 4, 3, padding=1, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten()]
+    layers = [
+        nn.Conv2d(1, 4, 3, padding=1, stride=2),
+        nn.BatchNorm2d(4, eps=0.1),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+    ]
     model = nn.Sequential(*layers, nn.Linear(16, 6), nn.ReLU(), nn.Dropout(), nn.Linear(6, 3)).double()
     model[1].running_mean.uniform_(-0.2, 0.2)
     model[1].running_var.uniform_(0.1, 2)
@@ -71,6 +78,16 @@ def test_one_linear_layer_is_bounded_exactly():
     torch.testing.assert_close(high, logits.amax(0))
     margins = logits - logits.gather(2, labels.expand(len(corners), 5)[:, :, None])
     torch.testing.assert_close(worst_logits(model, images, labels, eps=0.1), margins.amax(0))
+
+
+def test_batch_norm_is_bounded_exactly():
+    model, images = nn.Sequential(nn.BatchNorm2d(2, eps=0.1), nn.Flatten()).eval(), 0.3 + 0.4 * torch.rand(3, 2, 1, 1)
+    model[0].weight.data, model[0].bias.data = torch.tensor([2.0, -1.0]), torch.tensor([0.1, 0.2])
+    model[0].running_mean[:], model[0].running_var[:] = torch.tensor([0.5, -0.3]), torch.tensor([0.15, 2.0])
+    ends = torch.stack([model(images - 0.1), model(images + 0.1)])
+    low, high = interval_bounds(model, images, eps=0.1)
+    torch.testing.assert_close(low, ends.amin(0))
+    torch.testing.assert_close(high, ends.amax(0))
 
 
 @pytest.mark.parametrize("eps", [0.0, 0.02, 0.3])
@@ -172,6 +189,50 @@ def test_training_on_the_worst_logits_certifies_more():
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 2
     assert certified(model, images, labels, eps=0.1).all()
+
+
+def test_threads_share_the_network_and_leave_it_as_it_is():
+    model, (images, labels) = load_cnn(interval=True), (part[:200] for part in load_mnist(train=False))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    alone = certified(model, images, labels, eps=0.2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        together = certified(model, images, labels, eps=0.2)
+    finally:
+        torch.set_num_threads(threads)
+    assert 0 < alone.sum() < 200
+    assert torch.equal(alone, together)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_tie_is_no_certificate():
+    model = nn.Sequential(nn.Flatten(), linear([[0, 0], [0, 0]], [0, 0]))
+    assert not certified(model, torch.rand(3, 1, 1, 2), torch.tensor([0, 1, 0]), eps=0.1).any()
+
+
+def test_a_network_within_a_network_is_opened():
+    model, images, labels = by_hand(), torch.rand(5, 1, 1, 2), torch.tensor([0, 1, 0, 1, 0])
+    nested = nn.Sequential(nn.Sequential(model[0], nn.Sequential(model[1], model[2])), model[3])
+    expected = worst_logits(model, images, labels, eps=0.1)
+    assert torch.equal(worst_logits(nested, images, labels, eps=0.1), expected)
+
+
+def test_the_gradient_by_the_weights_is_that_of_the_bounds():
+    model, images, labels = small(), some_images(4, 8), torch.tensor([0, 1, 2, 0])
+
+    def total() -> torch.Tensor:
+        return worst_logits(model, images, labels, eps=0.1).sum()
+
+    for weight in (model[0].weight, model[1].weight, model[5].weight, model[5].bias, model[8].weight):
+        (gradient,) = torch.autograd.grad(total(), weight)
+        for place in range(0, weight.numel(), 5):
+            values = []
+            for change in (1e-6, -2e-6):
+                weight.data.view(-1)[place] += change
+                values.append(total().item())
+            weight.data.view(-1)[place] += 1e-6
+            assert gradient.view(-1)[place].item() == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4, abs=1e-6)
 
 
 class Other(nn.Module):

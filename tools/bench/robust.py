@@ -47,7 +47,7 @@ def by_pgd(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> With
 
 
 def by_peers(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> Withstood:
-    """Return which images withstand foolbox' PGD, torchattacks' Square and standard AutoAttack, and Square and our PGDs."""
+    """Return which images withstand foolbox' PGD, torchattacks' Square and AutoAttack, and Square beside our PGDs."""
     by_ours = by_pgd(model, images, labels, eps)["worst_of_four"]
     library, model = peer("foolbox"), usual(model)
     torch.manual_seed(0)  # of its random start
