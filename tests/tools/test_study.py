@@ -11,7 +11,10 @@ from functools import partial
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
+from helpers.adversarial import pgd
+from helpers.bounds import worst_logits
 from helpers.cnn import DigitCNN
 from tests.regression.test_kernels import ended
 from tools import doctor, study
@@ -88,6 +91,31 @@ def test_an_interrupted_study_ends_and_goes_on_from_there(tmp_path, number):
         {"batch_norm": norm, "seed": seed} for seed, norm in pairs
     ]
     assert not list((tmp_path / "build").iterdir())
+
+
+def test_what_a_step_of_the_robust_training_makes_smaller():
+    torch.manual_seed(0)
+    model, images, labels = DigitCNN().eval(), torch.rand(8, 1, 28, 28), torch.arange(8)
+    clean = cross_entropy(model(images), labels)
+    assert torch.equal(study.on_attacked(model, images, labels, 0.0), clean)  # eps is 0 at the start
+    losses = [study.on_attacked(model, images, labels, done).item() for done in (0.0, 0.1, 0.25)]
+    assert losses == sorted(losses)
+    for done in (0.25, 0.9):  # and 0.3 from a quarter on
+        start = torch.Generator().manual_seed(round(1e9 * done))
+        options = {"steps": 10, "random_start": True, "generator": start}
+        attacked = pgd(model, images, labels, eps=0.3, alpha=0.075, **options)
+        assert torch.equal(study.on_attacked(model, images, labels, done), cross_entropy(model(attacked), labels))
+
+
+def test_what_a_step_of_the_training_on_bounds_makes_smaller():
+    torch.manual_seed(0)
+    model, images, labels = DigitCNN().eval(), torch.rand(8, 1, 28, 28), torch.arange(8)
+    clean = cross_entropy(model(images), labels)
+    torch.testing.assert_close(study.on_bounds(model, images, labels, 0.0), clean)
+    for done, eps, share in ((0.25, 0.1, 0.25), (0.5, 0.2, 0.5), (0.9, 0.2, 0.5)):
+        worst = cross_entropy(worst_logits(model, images, labels, eps=eps), labels)
+        expected = (1 - share) * clean + share * worst
+        torch.testing.assert_close(study.on_bounds(model, images, labels, done), expected)
 
 
 def test_a_trace_looks_at_the_network_four_times_an_epoch(monkeypatch):
