@@ -19,7 +19,7 @@ from tools.bench.peers import ROOT, peer, usual
 from tools.regression.notebooks import write_atomically
 from tools.study import table
 
-NETWORKS = {"standard": {}, "robust": {"robust": True}, "interval": {"interval": True}}
+NETWORKS = {"standard": {"batch_norm": False}, "robust": {"robust": True}, "interval": {"interval": True}}
 EPS = (0.1, 0.2, 0.3)
 STEPS = 100
 FEW, SOME, ALL = 500, 1000, 10_000  # the first of the test set
