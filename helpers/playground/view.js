@@ -3,29 +3,12 @@
 import { CLASSES, DigitCNN, PATCH, POSITIONS, SIDE, attack, digitOf, occlusion } from "./network.js";
 
 const LARGEST = 0.4; // eps
-const ANY = "any", SLICE = 9; // milliseconds of computing between two frames
+const SLICE = 9; // milliseconds of computing between two frames
 const STILL = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 const percent = (share) => (share > 0.9995 ? "> 99.9 %" : share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1);
 const an = (digit) => (digit === 8 ? "an 8" : `a ${digit}`);
-
-/** Maps (planes, side, side), each divided by its largest value. */
-function eachToOne(maps, side) {
-  const area = side ** 2, most = new Float64Array(maps.length / area).fill(1e-9);
-  for (let i = 0; i < maps.length; i++) most[Math.floor(i / area)] = Math.max(most[Math.floor(i / area)], maps[i]);
-  return maps.map((value, i) => value / most[Math.floor(i / area)]);
-}
-
-/** Make an element; `on...` attributes are listeners, `true` and `false` switch an attribute on and off. */
-function make(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes))
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
+const each = (piece) => Array.from({ length: CLASSES }, (_, digit) => piece(digit)).join("");
 
 /** A colour map of 256 colours, red, green, blue one after another, evenly between the stops. */
 function colours(...stops) {
@@ -58,49 +41,126 @@ function paint(canvas, values, { side = SIDE, columns = 1, map = GREY, low = 0, 
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
-const picture = (label, kind = "") =>
-  make("canvas", { role: "img", "aria-label": label, class: `play-pixels ${kind}` });
-const figure = (canvas, ...caption) => make("figure", {}, canvas, make("figcaption", {}, ...caption));
+/** Maps (planes, side, side), each divided by its largest value. */
+function eachToOne(maps, side) {
+  const area = side ** 2, plane = (i) => maps.subarray(i * area, (i + 1) * area);
+  const most = Array.from({ length: maps.length / area }, (_, i) => Math.max(...plane(i), 1e-9));
+  return maps.map((value, i) => value / most[Math.floor(i / area)]);
+}
 
-/** A table of the ten probabilities, drawn as bars, and logits. */
-class Answer {
-  constructor(caption, kind) {
-    this.rows = Array.from({ length: CLASSES }, (_, digit) => {
-      const bar = make("span", { class: "play-bar" }), share = make("span"), logit = make("td");
-      const row = make("tr", {}, make("th", { scope: "row" }, `${digit}`), make("td", {}, bar, share), logit);
-      return { row, bar, share, logit };
-    });
-    const head = make("tr", {}, ...["digit", "probability", "logit"].map((text) => make("th", { scope: "col" }, text)));
-    this.element = make("table", { class: `play-answer ${kind}` }, make("caption", {}, caption),
-      make("thead", {}, head), make("tbody", {}, ...this.rows.map(({ row }) => row)));
-  }
+// The page is written as HTML; what has a `data-play` is found by that name afterwards.
+const figure = (name, label, caption, kind = "") => `
+  <figure><canvas class="play-pixels ${kind}" role="img" aria-label="${label}" data-play="${name}"></canvas>
+    <figcaption>${caption}</figcaption></figure>`;
 
-  show(seen) {
-    this.rows.forEach(({ row, bar, share, logit }, digit) => {
-      row.classList.toggle("play-first", digit === seen?.label);
-      bar.style.width = `${seen ? 100 * seen.probs[digit] : 0}%`;
-      share.textContent = seen ? percent(seen.probs[digit]) : "";
-      logit.textContent = seen ? signed(seen.logits[digit]) : "";
-    });
+const slider = (name, label, range) => `
+  <label><span>${label}</span><input type="range" aria-label="${label}" data-play="${name}" ${range}>
+    <span class="play-value"></span></label>`;
+
+const choice = (name, legend, options, group = Math.random()) => `
+  <fieldset class="play-choice" data-play="${name}"><legend>${legend}</legend>${options.map((option, i) => `
+    <label><input type="radio" name="${group}" value="${option}" ${i ? "" : "checked"}> ${option}</label>`).join("")}
+  </fieldset>`;
+
+const answer = (name, caption, kind = "") => `
+  <table class="play-answer ${kind}" data-play="${name}">
+    <caption>${caption}</caption>
+    <thead><tr><th scope="col">digit</th><th scope="col">probability</th><th scope="col">logit</th></tr></thead>
+    <tbody>${each((digit) => `
+      <tr><th scope="row">${digit}</th><td><span class="play-bar"></span><span></span></td><td></td></tr>`)}
+    </tbody>
+  </table>`;
+
+/** The legend of a colour map. */
+function scale(map, low, high, text) {
+  const stops = Array.from({ length: 9 }, (_, i) => 3 * Math.round((255 * i) / 8))
+    .map((at) => `rgb(${map.subarray(at, at + 3).join()})`);
+  const bar = `<span class="play-scale-bar" style="background: linear-gradient(90deg, ${stops})"></span>`;
+  return `<div class="play-scale"><span>${low}</span>${bar}<span>${high}</span><span>${text}</span></div>`;
+}
+
+const page = (networks) => `
+  <div class="play" data-lm-suppress-shortcuts="true">
+    <section aria-label="Draw a digit">
+      <h3>Draw a digit</h3>
+      <p class="play-about">By mouse or finger. By keyboard: arrow keys move the pen, the space bar puts it down and
+        lifts it.</p>
+      <div class="play-columns play-drawing">
+        <div>
+          <canvas class="play-pad" width="560" height="560" tabindex="0" role="application" data-play="pad"
+            aria-label="Drawing pad. Arrow keys move the pen; the space bar puts it down and lifts it."></canvas>
+          <div class="play-line"><button type="button" data-play="clear">Clear</button><span>or take one:</span>
+            <div class="play-picks" role="group" aria-label="test digits" data-play="picks">${each((digit) => `
+              <button type="button" aria-label="take ${an(digit)}"><canvas aria-hidden="true"></canvas></button>`)}
+            </div></div>
+        </div>
+        ${figure("given", "what the network gets, 28 by 28 pixels", `What the network gets: your lines, scaled to 20
+          pixels and moved until their centre of mass lies in the middle of 28 × 28, as MNIST’s digits were.`)}
+        <div><p class="play-verdict" data-play="status"></p>${answer("answer", "What the network answers")}
+          ${networks.length > 1 ? choice("network", "Network", networks) : ""}</div>
+      </div>
+    </section>
+    <section aria-label="Fool the network">
+      <h3>Fool the network</h3>
+      <p class="play-about">Each pixel may change by ε at most. Each step follows the sign of the network’s own
+        gradient.</p>
+      <div class="play-line play-controls" data-play="controls">
+        <label><span>make it</span><select data-play="target"><option value="">any other digit</option>
+          ${each((digit) => `<option>${digit}</option>`)}</select></label>
+        ${slider("eps", "size ε", `min="0" max="${LARGEST}" step="0.01" value="0.05"`)}
+        ${slider("steps", "steps", `min="1" max="40" value="10"`)}
+        <button type="button" data-play="raise">Raise ε until the answer flips</button>
+      </div>
+      <div class="play-columns play-attack">
+        <div class="play-equation">${figure("before", "the image", "image")}<span>+</span>
+          ${figure("change", "the perturbation, red where it adds, blue where it takes away", "perturbation")}
+          <span>=</span>${figure("sum", "the sum", "sum")}
+          ${scale(SIGNED, `−${LARGEST}`, `+${LARGEST}`, "a pixel’s change")}
+        </div>
+        <div><p class="play-verdict" data-play="attacked"></p>
+          ${answer("sumAnswer", "What it answers to the sum", "play-other")}</div>
+      </div>
+    </section>
+    <section aria-label="Look inside">
+      <h3>Look inside</h3>
+      ${choice("looksAt", "Look at", ["the image", "the sum"])}
+      <div class="play-columns play-inside">
+        ${figure("maps1", "the 32 maps of conv1",
+          "The 32 maps of conv1 after ReLU: dark is 0, bright the largest value of that map.")}
+        ${figure("maps2", "the 32 maps of conv2", "Those of conv2, after pooling: 14 × 14 instead of 28 × 28.")}
+        <div>${figure("cover", "the occlusion map", `<span data-play="covered"></span>`, "play-cover")}
+          ${scale(AMOUNT, 0, 1, "probability")}</div>
+      </div>
+    </section>
+    <p class="play-heard" role="status" aria-live="polite" data-play="heard"></p>
+  </div>`;
+
+/** Fill a table of the ten probabilities, drawn as bars, and logits; where nothing was seen, empty it. */
+function fill(table, seen) {
+  for (const [digit, row] of [...table.tBodies[0].rows].entries()) {
+    const [bar, share] = row.cells[1].children;
+    row.classList.toggle("play-first", digit === seen?.label);
+    bar.style.width = `${seen ? 100 * seen.probs[digit] : 0}%`;
+    share.textContent = seen ? percent(seen.probs[digit]) : "";
+    row.cells[2].textContent = seen ? signed(seen.logits[digit]) : "";
   }
 }
 
 /** A pad for the mouse, a finger or the keyboard; its strokes are lists of points in [0, 1]. */
 class Pad {
-  constructor(changed, say) {
-    Object.assign(this, { changed, say, strokes: [], image: null, cursor: [0.5, 0.3], down: false, keys: false });
-    this.canvas = make("canvas", {
-      class: "play-pad", width: 560, height: 560, tabindex: 0, role: "application",
-      "aria-label": "Drawing pad. Arrow keys move the pen; the space bar puts it down and lifts it.",
-      onpointerdown: (event) => this.begin(event), onpointermove: (event) => this.follow(event),
-      onpointerup: () => this.lift(), onpointercancel: () => this.lift(),
-      onkeydown: (event) => this.key(event), onblur: () => { this.keys = false; this.lift(); },
-    });
+  constructor(canvas, changed, say) {
+    Object.assign(this, { canvas, changed, say, strokes: [], cursor: [0.5, 0.3], down: false, keys: false });
+    canvas.onpointerdown = (event) => this.begin(event);
+    canvas.onpointermove = (event) => this.follow(event);
+    canvas.onpointerup = canvas.onpointercancel = () => this.lift();
+    canvas.onkeydown = (event) => this.key(event);
+    canvas.onblur = () => { this.keys = false; this.lift(); };
   }
 
   /** Put an image of 28 x 28 on the pad, which the next stroke takes away, or nothing. */
   put(image) {
-    Object.assign(this, { strokes: [], image, down: false });
+    Object.assign(this, { strokes: [], image: image && document.createElement("canvas"), down: false });
+    if (image) paint(this.image, image);
     this.draw();
   }
 
@@ -126,10 +186,9 @@ class Pad {
   }
 
   start(point) {
-    this.image = null;
-    this.down = true;
     this.stroke = [point];
     this.strokes.push(this.stroke);
+    Object.assign(this, { image: null, down: true });
     this.drawn();
   }
 
@@ -144,16 +203,14 @@ class Pad {
     event.preventDefault();
     event.stopPropagation();
     this.keys = true;
-    if (!step) {
-      if (this.down) this.lift();
-      else this.start([...this.cursor]);
-      return this.say(this.down ? "pen down" : "pen up");
+    if (step) {
+      this.cursor = this.cursor.map((value, i) => Math.min(Math.max(value + 0.04 * step[i], 0.04), 0.96));
+      if (this.down) this.stroke.push(this.cursor);
+      return this.down ? this.drawn() : this.draw();
     }
-    this.cursor = this.cursor.map((value, i) => Math.min(Math.max(value + 0.04 * step[i], 0.04), 0.96));
-    if (this.down) {
-      this.stroke.push([...this.cursor]);
-      this.drawn();
-    } else this.draw();
+    if (this.down) this.lift();
+    else this.start(this.cursor);
+    this.say(this.down ? "pen down" : "pen up");
   }
 
   drawn() {
@@ -163,23 +220,16 @@ class Pad {
 
   draw() {
     const pen = this.canvas.getContext("2d"), side = this.canvas.width;
-    pen.fillStyle = "black";
+    Object.assign(pen, { fillStyle: "black", strokeStyle: "white", lineWidth: side / 13 });
+    Object.assign(pen, { lineCap: "round", lineJoin: "round", imageSmoothingEnabled: false });
     pen.fillRect(0, 0, side, side);
-    if (this.image) this.drawImage(pen, side);
-    Object.assign(pen, { strokeStyle: "white", lineWidth: side / 13, lineCap: "round", lineJoin: "round" });
+    if (this.image) pen.drawImage(this.image, 0, 0, side, side);
     for (const stroke of this.strokes) {
       pen.beginPath();
       for (const [x, y] of [stroke[0], ...stroke]) pen.lineTo(x * side, y * side);
       pen.stroke();
     }
     if (this.keys) this.drawCursor(pen, side);
-  }
-
-  drawImage(pen, side) {
-    const small = make("canvas");
-    paint(small, this.image);
-    pen.imageSmoothingEnabled = false;
-    pen.drawImage(small, 0, 0, side, side);
   }
 
   drawCursor(pen, side) {
@@ -196,9 +246,7 @@ class Pad {
  * is a generator that shows by itself what it finds; it yields after each small step, "frame" where that is to be seen.
  */
 class Work {
-  constructor() {
-    this.jobs = new Map();
-  }
+  jobs = new Map();
 
   /** Begin a job, "attack" or "occlusion", in the place of the one of that name. */
   start(name, job) {
@@ -228,122 +276,48 @@ export class Playground {
    * @param {function(Float64Array)} changed is told each new image
    */
   constructor(home, { networks, digits, first, changed = () => {} }) {
-    Object.assign(this, { networks, digits, changed, work: new Work(), eps: 0.05, steps: 10, target: null });
-    this.image = first;
-    this.build(home);
+    home.innerHTML = page(Object.keys(networks));
+    const parts = Array.from(home.querySelectorAll("[data-play]"), (part) => [part.dataset.play, part]);
+    Object.assign(this, { networks, changed, image: first, work: new Work(), parts: Object.fromEntries(parts) });
+    this.listen(digits);
+    this.label();
     this.pad.put(first);
     this.choose(Object.keys(networks)[0]);
   }
 
+  listen(digits) {
+    const { pad, clear, picks, network, controls, raise, looksAt, heard } = this.parts;
+    this.pad = new Pad(pad, (image) => this.show(image), (text) => { heard.textContent = text; });
+    clear.onclick = () => this.put(new Float64Array(SIDE ** 2));
+    for (const [digit, button] of [...picks.children].entries()) {
+      paint(button.firstElementChild, digits[digit]);
+      button.onclick = () => this.put(digits[digit]);
+    }
+    if (network) network.onchange = (event) => this.choose(event.target.value);
+    controls.oninput = () => { this.label(); this.startAttack(); };
+    raise.onclick = () => this.work.start("attack", this.raising());
+    looksAt.onchange = (event) => { this.atSum = event.target.value === "the sum"; this.lookInside(); };
+  }
+
+  /** Write its value beside each slider. */
+  label() {
+    const { eps, steps } = this.parts;
+    eps.nextElementSibling.textContent = Number(eps.value).toFixed(2);
+    steps.nextElementSibling.textContent = steps.value === "1" ? "1: FGSM" : `${steps.value}: PGD`;
+  }
+
   async choose(name) {
+    const { status } = this.parts;
     this.chosen = name;
-    this.status.textContent = "The network is on its way …";
+    status.textContent = "The network is on its way …";
     try {
       const network = DigitCNN.read(await this.networks[name]());
       if (this.chosen !== name) return; // another was chosen meanwhile
       this.network = network;
       this.show(this.image);
     } catch (error) {
-      this.status.textContent = `The network cannot be read: ${error.message}`;
+      status.textContent = `The network cannot be read: ${error.message}`;
     }
-  }
-
-  build(home) {
-    this.status = make("p", { class: "play-verdict" });
-    this.heard = make("p", { class: "play-heard", role: "status", "aria-live": "polite" });
-    home.replaceChildren(make("div", { class: "play", "data-lm-suppress-shortcuts": "true" },
-      this.buildDrawing(), this.buildAttack(), this.buildInside(), this.heard));
-  }
-
-  buildDrawing() {
-    this.pad = new Pad((image) => this.show(image), (text) => { this.heard.textContent = text; });
-    this.seenImage = picture("what the network gets, 28 by 28 pixels");
-    this.answer = new Answer("What the network answers", "play-own");
-    const picks = this.digits.map((digit, i) => {
-      const canvas = make("canvas", { "aria-hidden": "true" });
-      paint(canvas, digit);
-      return make("button", { type: "button", "aria-label": `take ${an(i)}`, onclick: () => this.put(digit) }, canvas);
-    });
-    const clear = make("button", { type: "button", onclick: () => this.put(new Float64Array(SIDE ** 2)) }, "Clear");
-    return part("Draw a digit",
-      "By mouse or finger. By keyboard: arrow keys move the pen, the space bar puts it down and lifts it.",
-      make("div", { class: "play-columns play-drawing" },
-        make("div", {}, this.pad.canvas, make("div", { class: "play-line" }, clear, make("span", {}, "or take one:"),
-          make("div", { class: "play-picks", role: "group", "aria-label": "test digits" }, ...picks))),
-        figure(this.seenImage, "What the network gets: your lines, scaled to 20 pixels and moved until their centre of",
-          " mass lies in the middle of 28 × 28, as MNIST’s digits were."),
-        make("div", {}, this.status, this.answer.element, ...this.buildSwitch())));
-  }
-
-  /** A switch between the networks, where there are several. */
-  buildSwitch() {
-    const names = Object.keys(this.networks);
-    return names.length < 2 ? [] : [this.buildChoice("Network", names, (name) => this.choose(name))];
-  }
-
-  buildChoice(legend, names, chosen) {
-    const group = `play-${Math.random()}`;
-    const choices = names.map((name, i) => make("label", {},
-      make("input", { type: "radio", name: group, checked: i === 0, onchange: () => chosen(name) }), ` ${name}`));
-    return make("fieldset", { class: "play-choice" }, make("legend", {}, legend), ...choices);
-  }
-
-  buildAttack() {
-    const any = make("option", { value: ANY }, "any other digit");
-    const digits = Array.from({ length: CLASSES }, (_, digit) => make("option", { value: digit }, `${digit}`));
-    const select = make("select", { onchange: () => {
-      this.target = select.value === ANY ? null : Number(select.value);
-      this.startAttack();
-    } }, any, ...digits);
-    this.epsSlider = this.buildSlider("size ε", 0, LARGEST, 0.01, "eps", (value) => value.toFixed(2));
-    const steps = this.buildSlider("steps", 1, 40, 1, "steps", (value) => (value === 1 ? "1: FGSM" : `${value}: PGD`));
-    this.raise = make("button", { type: "button", onclick: () => this.work.start("attack", this.raising()) },
-      "Raise ε until the answer flips");
-    this.attacked = make("p", { class: "play-verdict" });
-    this.before = picture("the image");
-    this.change = picture("the perturbation, red where it adds, blue where it takes away");
-    this.sum = picture("the sum");
-    this.sumAnswer = new Answer("What it answers to the sum", "play-other");
-    return part("Fool the network",
-      "Each pixel may change by ε at most. Each step follows the sign of the network’s own gradient.",
-      make("div", { class: "play-line play-controls" }, make("label", {}, make("span", {}, "make it"), select),
-        this.epsSlider.label, steps.label, this.raise),
-      make("div", { class: "play-columns play-attack" },
-        make("div", { class: "play-equation" }, figure(this.before, "image"), make("span", {}, "+"),
-          figure(this.change, "perturbation"), make("span", {}, "="), figure(this.sum, "sum"),
-          scale(SIGNED, `−${LARGEST}`, `+${LARGEST}`, "a pixel’s change")),
-        make("div", {}, this.attacked, this.sumAnswer.element)));
-  }
-
-  /** A slider of one of this object's numbers, with its value beside it. */
-  buildSlider(name, min, max, step, key, tell) {
-    const output = make("span", { class: "play-value" }, tell(this[key]));
-    const input = make("input", { type: "range", "aria-label": name, min, max, step, value: this[key], oninput: () => {
-      set(Number(input.value));
-      this.startAttack();
-    } });
-    const set = (value) => {
-      this[key] = value;
-      input.value = value;
-      output.textContent = tell(value);
-    };
-    return { set, label: make("label", {}, make("span", {}, name), input, output) };
-  }
-
-  buildInside() {
-    this.maps1 = picture("the 32 maps of conv1");
-    this.maps2 = picture("the 32 maps of conv2");
-    this.cover = picture("the occlusion map", "play-cover");
-    this.covered = make("span");
-    const looksAt = this.buildChoice("Look at", ["the image", "the sum"], (name) => {
-      this.atSum = name === "the sum";
-      this.lookInside();
-    });
-    return part("Look inside", "", looksAt,
-      make("div", { class: "play-columns play-inside" },
-        figure(this.maps1, "The 32 maps of conv1 after ReLU: dark is 0, bright the largest value of that map."),
-        figure(this.maps2, "Those of conv2, after pooling: 14 × 14 instead of 28 × 28."),
-        make("div", {}, figure(this.cover, this.covered), scale(AMOUNT, "0", "1", "probability"))));
   }
 
   put(image) {
@@ -353,130 +327,114 @@ export class Playground {
 
   /** Show an image and all that the network makes of it; what takes long follows between the frames. */
   show(image) {
+    const { given, answer, status, raise } = this.parts;
     this.image = image;
     this.changed(image);
-    paint(this.seenImage, image);
+    paint(given, image);
     if (!this.network) return;
     this.seen = this.network.forward(image);
     this.empty = !image.some((value) => value > 0);
-    this.answer.show(this.empty ? null : this.seen);
-    this.status.replaceChildren(...this.empty ? ["Draw a digit."] : reads("Read as", this.seen));
-    this.raise.disabled = this.empty;
+    fill(answer, this.empty ? null : this.seen);
+    status.replaceChildren(...this.empty ? ["Draw a digit."] : reads("Read as", this.seen));
+    raise.disabled = this.empty;
     this.startAttack();
     if (!this.atSum) this.lookInside();
   }
 
   get goal() {
-    return { label: this.seen.label, target: this.target, eps: this.eps, steps: this.steps };
+    const { target, eps, steps } = this.parts;
+    return {
+      label: this.seen.label, target: target.value === "" ? null : Number(target.value),
+      eps: Number(eps.value), steps: Number(steps.value),
+    };
   }
 
   startAttack() {
     if (this.network) this.work.start("attack", this.attacking());
   }
 
+  /** Attack, show what came of it, and return what the network saw. */
   *attacking() {
-    for (const now of attack(this.network, this.image, this.goal)) {
-      if (now.step === this.steps || this.empty) this.showAttacked(now);
-      yield;
-    }
-    this.tell();
+    clearTimeout(this.telling);
+    let now;
+    for (now of attack(this.network, this.image, this.goal)) yield;
+    this.showAttacked(now);
+    this.telling = setTimeout(() => this.tell(), 400); // unless another attack begins meanwhile
+    return now.seen.label;
   }
 
   /** Attack with a larger and larger eps, until the answer is another, or the target. */
   *raising() {
-    const goal = this.target ?? this.seen.label;
+    const { label, target } = this.goal;
     for (let hundredths = 0; hundredths <= 100 * LARGEST; hundredths++) {
-      this.epsSlider.set(hundredths / 100);
-      let last = null;
-      for (const now of attack(this.network, this.image, this.goal)) {
-        last = now;
-        yield;
-      }
-      this.showAttacked(last);
-      if ((last.seen.label === goal) !== (this.target === null)) break;
+      this.parts.eps.value = hundredths / 100;
+      this.label();
+      const read = yield* this.attacking();
+      if (target === null ? read !== label : read === target) return;
       yield "frame";
     }
-    this.tell();
   }
 
   showAttacked({ image, seen }) {
+    const { before, change, sum, sumAnswer, attacked } = this.parts;
     this.result = { image, seen };
-    paint(this.before, this.image);
-    paint(this.change, image.map((value, i) => value - this.image[i]), { map: SIGNED, low: -LARGEST, high: LARGEST });
-    paint(this.sum, image);
-    this.sumAnswer.show(this.empty ? null : seen);
+    paint(before, this.image);
+    paint(change, image.map((value, i) => value - this.image[i]), { map: SIGNED, low: -LARGEST, high: LARGEST });
+    paint(sum, image);
+    fill(sumAnswer, this.empty ? null : seen);
     const flipped = !this.empty && seen.label !== this.seen.label;
-    this.attacked.classList.toggle("play-flipped", flipped);
-    this.attacked.replaceChildren(...this.empty ? [] : reads(flipped ? "Now read as" : "Still read as", seen));
+    attacked.classList.toggle("play-flipped", flipped);
+    attacked.replaceChildren(...this.empty ? [] : reads(flipped ? "Now read as" : "Still read as", seen));
     if (this.atSum) this.lookInside();
   }
 
   lookInside() {
     if (!this.network) return;
     const { image, seen } = (this.atSum && this.result) || this;
-    paint(this.maps1, eachToOne(seen.conv1, 28), { columns: 8, map: AMOUNT });
-    paint(this.maps2, eachToOne(seen.conv2, 14), { side: 14, columns: 8, map: AMOUNT });
+    paint(this.parts.maps1, eachToOne(seen.conv1, 28), { columns: 8, map: AMOUNT });
+    paint(this.parts.maps2, eachToOne(seen.conv2, 14), { side: 14, columns: 8, map: AMOUNT });
     this.work.start("occlusion", this.covering(image, seen.label));
   }
 
   /** Fill the occlusion map, each value in the middle of its patch. */
   *covering(image, label) {
+    const { cover, covered } = this.parts;
     const map = new Float64Array(SIDE ** 2).fill(NaN), middle = (PATCH - 1) / 2;
-    this.covered.textContent = this.empty ? "The occlusion map: draw a digit."
+    covered.textContent = this.empty ? "The occlusion map: draw a digit."
       : `How sure it stays of the ${label} while a grey patch of 7 × 7 covers that place.`;
-    paint(this.cover, map, { map: AMOUNT });
+    paint(cover, map, { map: AMOUNT });
     if (this.empty) return;
-    let place = 0;
+    let place = 0, least = 1;
     for (const share of occlusion(this.network, image, label)) {
       const row = Math.floor(place / POSITIONS) + middle, column = (place % POSITIONS) + middle;
       map[row * SIDE + column] = share;
-      if (++place % POSITIONS === 0 && !(STILL() && place < POSITIONS ** 2)) paint(this.cover, map, { map: AMOUNT });
+      least = Math.min(least, share);
+      if (++place % POSITIONS === 0 && !(STILL() && place < POSITIONS ** 2)) paint(cover, map, { map: AMOUNT });
       yield;
     }
-    this.cover.setAttribute("aria-label", `the occlusion map of the ${label}: ${told(map)}`);
+    cover.setAttribute("aria-label", `the occlusion map of the ${label}: the lowest probability is ${percent(least)}`);
   }
 
-  /** Say in words what is shown, once it has come to rest. */
+  /** Say in words what is shown, now that it has come to rest. */
   tell() {
-    clearTimeout(this.telling);
-    this.telling = setTimeout(() => {
-      const sum = this.result.seen;
-      this.heard.textContent = this.empty ? "The pad is empty."
-        : `The network reads ${an(this.seen.label)}, probability ${percent(this.seen.probs[this.seen.label])}. `
-          + `With a perturbation of size ${this.eps.toFixed(2)} it reads ${an(sum.label)}, `
-          + `probability ${percent(sum.probs[sum.label])}.`;
-    }, 400);
+    const reading = ({ label, probs }) => `reads ${an(label)}, probability ${percent(probs[label])}`;
+    this.parts.heard.textContent = this.empty ? "The pad is empty."
+      : `The network ${reading(this.seen)}. With a perturbation of size ${this.goal.eps.toFixed(2)} it `
+        + `${reading(this.result.seen)}.`;
   }
 }
 
-const reads = (verb, { label, probs }) => [`${verb} `, make("strong", {}, an(label)), ` · ${percent(probs[label])}`];
-
-function told(map) {
-  const lowest = map.reduce((least, value) => (value < least ? value : least), 1);
-  return `the lowest probability is ${percent(lowest)}`;
-}
-
-/** A part of the playground, with its heading and a sentence. */
-function part(title, text, ...children) {
-  const about = text ? [make("p", { class: "play-about" }, text)] : [];
-  return make("section", { "aria-label": title }, make("h3", {}, title), ...about, ...children);
-}
-
-/** The legend of a colour map. */
-function scale(map, low, high, text) {
-  const stops = Array.from({ length: 9 }, (_, i) => 3 * Math.round((255 * i) / 8))
-    .map((at) => `rgb(${map.subarray(at, at + 3).join()})`);
-  const bar = make("span", { class: "play-scale-bar", style: `background: linear-gradient(90deg, ${stops})` });
-  const [first, last, about] = [low, high, text].map((said) => make("span", {}, said));
-  return make("div", { class: "play-scale" }, first, bar, last, about);
+/** What a verdict says, for `replaceChildren`. */
+function reads(verb, { label, probs }) {
+  const strong = document.createElement("strong");
+  strong.append(an(label));
+  return [`${verb} `, strong, ` · ${percent(probs[label])}`];
 }
 
 /** Bytes 0..255 (N * 784) as N images. */
 export function imagesOf(bytes) {
-  const images = [];
-  for (let start = 0; start < bytes.length; start += SIDE ** 2)
-    images.push(Float64Array.from(bytes.subarray(start, start + SIDE ** 2), (grey) => grey / 255));
-  return images;
+  return Array.from({ length: bytes.length / SIDE ** 2 }, (_, i) =>
+    Float64Array.from(bytes.subarray(i * SIDE ** 2, (i + 1) * SIDE ** 2), (grey) => grey / 255));
 }
 
 const bytesOf = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
