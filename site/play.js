@@ -10,7 +10,10 @@
     arrived[file] = resolve;
     const script = document.createElement("script");
     script.src = new URL(file, folder);
-    script.onerror = () => reject(new Error(`${file} is missing`));
+    script.onerror = () => {
+      delete loading[file]; // to be asked for again
+      reject(new Error(`${file} is missing`));
+    };
     document.head.append(script);
   });
 

@@ -109,7 +109,7 @@ const page = (networks) => `
           ${each((digit) => `<option>${digit}</option>`)}</select></label>
         ${slider("eps", "size ε", `min="0" max="${LARGEST}" step="0.01" value="0.05"`)}
         ${slider("steps", "steps", `min="1" max="40" value="10"`)}
-        <button type="button" data-play="raise">Raise ε until the answer flips</button>
+        <button type="button" data-play="raise" disabled>Raise ε until the answer flips</button>
       </div>
       <div class="play-columns play-attack">
         <div class="play-equation">${figure("before", "the image", "image")}<span>+</span>
@@ -152,7 +152,7 @@ class Pad {
     Object.assign(this, { canvas, changed, say, strokes: [], cursor: [0.5, 0.3], down: false, keys: false });
     canvas.onpointerdown = (event) => this.begin(event);
     canvas.onpointermove = (event) => this.follow(event);
-    canvas.onpointerup = canvas.onpointercancel = () => this.lift();
+    canvas.onpointerup = canvas.onpointercancel = (event) => event.isPrimary && this.lift();
     canvas.onkeydown = (event) => this.key(event);
     canvas.onblur = () => { this.keys = false; this.lift(); };
   }
@@ -165,6 +165,7 @@ class Pad {
   }
 
   begin(event) {
+    if (!event.isPrimary || event.button) return; // a second finger, or a menu's button
     event.preventDefault();
     this.canvas.focus({ preventScroll: true });
     this.canvas.setPointerCapture(event.pointerId);
@@ -173,7 +174,7 @@ class Pad {
   }
 
   follow(event) {
-    if (!this.down || this.keys) return;
+    if (!this.down || this.keys || !event.isPrimary) return;
     const events = event.getCoalescedEvents?.() ?? [];
     for (const one of events.length ? events : [event]) this.stroke.push(this.place(one));
     this.drawn();
@@ -199,7 +200,7 @@ class Pad {
 
   key(event) {
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (!step && event.key !== " ") return;
+    if ((!step && event.key !== " ") || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation();
     this.keys = true;
@@ -256,13 +257,16 @@ class Work {
 
   slice() {
     const end = performance.now() + SLICE;
-    while (this.jobs.size && performance.now() < end) {
-      const name = this.jobs.has("attack") ? "attack" : "occlusion", job = this.jobs.get(name);
-      const { done, value } = job.next();
-      if (done && this.jobs.get(name) === job) this.jobs.delete(name); // unless it has begun another
-      if (value === "frame" && !STILL()) break; // to be seen before it goes on
+    try {
+      while (this.jobs.size && performance.now() < end) {
+        const name = this.jobs.has("attack") ? "attack" : "occlusion", job = this.jobs.get(name);
+        const { done, value } = job.next();
+        if (done && this.jobs.get(name) === job) this.jobs.delete(name); // unless it has begun another
+        if (value === "frame" && !STILL()) break; // to be seen before it goes on
+      }
+    } finally { // whatever became of one job, the others go on
+      this.running = this.jobs.size ? requestAnimationFrame(() => this.slice()) : 0;
     }
-    this.running = this.jobs.size ? requestAnimationFrame(() => this.slice()) : 0;
   }
 }
 
@@ -307,7 +311,7 @@ export class Playground {
   }
 
   async choose(name) {
-    const { status } = this.parts;
+    const { status, heard, answer, raise } = this.parts;
     this.chosen = name;
     status.textContent = "The network is on its way …";
     try {
@@ -316,7 +320,12 @@ export class Playground {
       this.network = network;
       this.show(this.image);
     } catch (error) {
-      status.textContent = `The network cannot be read: ${error.message}`;
+      if (this.chosen !== name) return;
+      this.network = null;
+      this.work.jobs.clear();
+      heard.textContent = status.textContent = `The network cannot be read: ${error.message}`;
+      fill(answer, null);
+      raise.disabled = true;
     }
   }
 
@@ -345,7 +354,7 @@ export class Playground {
     const { target, eps, steps } = this.parts;
     return {
       label: this.seen.label, target: target.value === "" ? null : Number(target.value),
-      eps: Number(eps.value), steps: Number(steps.value),
+      eps: Number(eps.value), steps: this.empty ? 0 : Number(steps.value),
     };
   }
 
@@ -353,30 +362,34 @@ export class Playground {
     if (this.network) this.work.start("attack", this.attacking());
   }
 
-  /** Attack, show what came of it, and return what the network saw. */
-  *attacking() {
+  /** Attack, and return what the last step made of the image. */
+  *attacked() {
     clearTimeout(this.telling);
     let now;
     for (now of attack(this.network, this.image, this.goal)) yield;
-    this.showAttacked(now);
-    this.telling = setTimeout(() => this.tell(), 400); // unless another attack begins meanwhile
-    return now.seen.label;
+    return now;
+  }
+
+  *attacking() {
+    this.showAttacked(yield* this.attacked());
   }
 
   /** Attack with a larger and larger eps, until the answer is another, or the target. */
   *raising() {
-    const { label, target } = this.goal;
-    for (let hundredths = 0; hundredths <= 100 * LARGEST; hundredths++) {
+    const { label, target } = this.goal, most = Math.round(100 * LARGEST);
+    for (let hundredths = 0, done = false; hundredths <= most && !done; hundredths++) {
       this.parts.eps.value = hundredths / 100;
       this.label();
-      const read = yield* this.attacking();
-      if (target === null ? read !== label : read === target) return;
+      const now = yield* this.attacked();
+      done = target === null ? now.seen.label !== label : now.seen.label === target;
+      if (done || hundredths === most || !STILL()) this.showAttacked(now);
       yield "frame";
     }
   }
 
   showAttacked({ image, seen }) {
     const { before, change, sum, sumAnswer, attacked } = this.parts;
+    clearTimeout(this.telling);
     this.result = { image, seen };
     paint(before, this.image);
     paint(change, image.map((value, i) => value - this.image[i]), { map: SIGNED, low: -LARGEST, high: LARGEST });
@@ -386,6 +399,7 @@ export class Playground {
     attacked.classList.toggle("play-flipped", flipped);
     attacked.replaceChildren(...this.empty ? [] : reads(flipped ? "Now read as" : "Still read as", seen));
     if (this.atSum) this.lookInside();
+    this.telling = setTimeout(() => this.tell(), 400); // unless another attack begins meanwhile
   }
 
   lookInside() {
@@ -402,6 +416,7 @@ export class Playground {
     const map = new Float64Array(SIDE ** 2).fill(NaN), middle = (PATCH - 1) / 2;
     covered.textContent = this.empty ? "The occlusion map: draw a digit."
       : `How sure it stays of the ${label} while a grey patch of 7 × 7 covers that place.`;
+    cover.setAttribute("aria-label", "the occlusion map");
     paint(cover, map, { map: AMOUNT });
     if (this.empty) return;
     let place = 0, least = 1;
@@ -452,7 +467,8 @@ function render({ model, el }) {
     }, 100);
   };
   const [first] = imagesOf(Uint8Array.from(model.get("pixels")));
-  new Playground(el, { networks, digits: imagesOf(bytesOf(model.get("digits"))), first, changed });
+  const playground = new Playground(el, { networks, digits: imagesOf(bytesOf(model.get("digits"))), first, changed });
+  return () => playground.work.jobs.clear();
 }
 
 export default { render };
