@@ -1,6 +1,7 @@
 """The playground: a pad to draw a digit on, and what the network makes of it; in a notebook and on the web page.
 
-What is computed and shown there is written in `playground/`: `network.js` holds the network, `view.js` what is seen.
+What is computed and shown there is written in `playground/`: `network.js` holds the network, `paint.js` colours its
+pixels, `pad.js` is drawn on, and `view.js` puts them together.
 """
 
 import re
@@ -16,6 +17,7 @@ from helpers.data import load_mnist
 from helpers.reader import somebody_reads
 
 SOURCES = Path(__file__).with_name("playground")
+PARTS = ["network.js", "paint.js", "pad.js", "view.js"]  # each imports only from those before it
 CLASSES, SIDE = 10, 28
 
 
@@ -71,8 +73,8 @@ def _widget(pixels: list[int]):
 
 def module() -> str:
     """Return the whole playground as one ES module."""
-    network, view = ((SOURCES / name).read_text("utf-8") for name in ("network.js", "view.js"))
-    return network + re.sub(r"(?m)^import .*\n", "", view)
+    parts = [(SOURCES / name).read_text("utf-8") for name in PARTS]
+    return re.sub(r"(?m)^import .*\n", "", "\n".join(parts))
 
 
 def style() -> str:

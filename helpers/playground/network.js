@@ -179,16 +179,16 @@ function relu(x) {
 
 const where = (active, x) => x.map((value, i) => (active[i] > 0 ? value : 0));
 
-export const argmax = (values) => values.indexOf(Math.max(...values));
+const argmax = (values) => values.indexOf(Math.max(...values));
 
-export function softmax(logits) {
+function softmax(logits) {
   const largest = Math.max(...logits), powers = logits.map((logit) => Math.exp(logit - largest));
   const sum = powers.reduce((total, power) => total + power);
   return powers.map((power) => power / sum);
 }
 
 /** The size of a step: one step goes all the way, several together two and a half times as far as needed. */
-export const stepSize = (eps, steps) => Math.min(eps, (2.5 * eps) / steps);
+const stepSize = (eps, steps) => Math.min(eps, (2.5 * eps) / steps);
 
 /**
  * PGD; with one step FGSM. Yields after every step what the network now makes of the image.
@@ -228,10 +228,11 @@ export function* occlusion(network, image, label) {
 }
 
 const BOX = 20, PEN = 2.6, MIDDLE = 14.5; // pixels; MNIST's centres of mass lie in the middle of pixel 14
-const SMALLEST = 0.2; // of the pad: what is smaller is not enlarged to the whole box
+const SMALLEST = 0.2; // of the pad: a smaller drawing stays smaller than the box, or a dot would fill it
 
 /**
- * A drawing as an image of MNIST's: its longer side is 20 pixels, and its centre of mass in the middle of 28 x 28.
+ * A drawing as an image of MNIST's: its longer side is 20 pixels, unless it is tiny, and its centre of mass lies where
+ * MNIST's do.
  * What is scaled is the line that was drawn, not its thickness: the pen is as wide as MNIST's, at every size.
  * @param {number[][][]} strokes each a list of points [x, y] in [0, 1], from the pad's top left
  * @returns {Float64Array} (28 * 28), of the 256 greys that MNIST has; all 0 if nothing is drawn

@@ -1,6 +1,8 @@
 /** What is seen of the playground: a pad, the network's answer, an attack on it, and a look inside. */
 
-import { CLASSES, DigitCNN, PATCH, POSITIONS, SIDE, attack, digitOf, occlusion } from "./network.js";
+import { CLASSES, DigitCNN, PATCH, POSITIONS, SIDE, attack, occlusion } from "./network.js";
+import { Pad } from "./pad.js";
+import { AMOUNT, SIGNED, eachToOne, paint } from "./paint.js";
 
 const LARGEST = 0.4; // eps
 const SLICE = 9; // milliseconds of computing between two frames
@@ -9,44 +11,6 @@ const percent = (share) => (share > 0.9995 ? "> 99.9 %" : share < 0.0005 ? "< 0.
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1);
 const an = (digit) => (digit === 8 ? "an 8" : `a ${digit}`);
 const each = (piece) => Array.from({ length: CLASSES }, (_, digit) => piece(digit)).join("");
-
-/** A colour map of 256 colours, red, green, blue one after another, evenly between the stops. */
-function colours(...stops) {
-  return Uint8ClampedArray.from({ length: 768 }, (_, i) => {
-    const at = (Math.floor(i / 3) / 255) * (stops.length - 1), low = Math.min(Math.floor(at), stops.length - 2);
-    const [from, to] = [stops[low][i % 3], stops[low + 1][i % 3]];
-    return from + (at - low) * (to - from);
-  });
-}
-const GREY = colours([0, 0, 0], [255, 255, 255]);
-const AMOUNT = colours([68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142], [31, 158, 137],
-  [53, 183, 121], [109, 205, 89], [180, 222, 44], [253, 231, 37]); // matplotlib's viridis
-const SIGNED = colours([5, 48, 97], [67, 147, 195], [247, 247, 247], [214, 96, 77], [103, 0, 31]); // and its RdBu_r
-
-/** Paint values (planes, side, side) from low to high as tiles with a gap of one pixel; what is NaN stays clear. */
-function paint(canvas, values, { side = SIDE, columns = 1, map = GREY, low = 0, high = 1 } = {}) {
-  const planes = values.length / side ** 2, rows = Math.ceil(planes / columns);
-  canvas.width = columns * (side + 1) - 1;
-  canvas.height = rows * (side + 1) - 1;
-  const pixels = new ImageData(canvas.width, canvas.height);
-  for (let i = 0; i < values.length; i++) {
-    if (Number.isNaN(values[i])) continue;
-    const plane = Math.floor(i / side ** 2), row = Math.floor(i / side) % side, column = i % side;
-    const y = Math.floor(plane / columns) * (side + 1) + row, x = (plane % columns) * (side + 1) + column;
-    const share = Math.min(Math.max((values[i] - low) / (high - low), 0), 1), tone = 3 * Math.round(255 * share);
-    const to = 4 * (y * canvas.width + x);
-    for (let part = 0; part < 3; part++) pixels.data[to + part] = map[tone + part];
-    pixels.data[to + 3] = 255;
-  }
-  canvas.getContext("2d").putImageData(pixels, 0, 0);
-}
-
-/** Maps (planes, side, side), each divided by its largest value. */
-function eachToOne(maps, side) {
-  const area = side ** 2, plane = (i) => maps.subarray(i * area, (i + 1) * area);
-  const most = Array.from({ length: maps.length / area }, (_, i) => Math.max(...plane(i), 1e-9));
-  return maps.map((value, i) => value / most[Math.floor(i / area)]);
-}
 
 // The page is written as HTML; what has a `data-play` is found by that name afterwards.
 const figure = (name, label, caption, kind = "") => `
@@ -95,7 +59,7 @@ const page = (networks) => `
             </div></div>
         </div>
         ${figure("given", "what the network gets, 28 by 28 pixels", `What the network gets: your lines, scaled to 20
-          pixels and moved until their centre of mass lies in the middle of 28 × 28, as MNIST’s digits were.`)}
+          pixels, unless they are tiny, and moved until their centre of mass lies where that of MNIST’s digits does.`)}
         <div><p class="play-verdict" data-play="status"></p>${answer("answer", "What the network answers")}
           ${networks.length > 1 ? choice("network", "Network", networks) : ""}</div>
       </div>
@@ -126,8 +90,9 @@ const page = (networks) => `
       ${choice("looksAt", "Look at", ["the image", "the sum"])}
       <div class="play-columns play-inside">
         ${figure("maps1", "the 32 maps of conv1",
-          "The 32 maps of conv1 after ReLU: dark is 0, bright the largest value of that map.")}
-        ${figure("maps2", "the 32 maps of conv2", "Those of conv2, after pooling: 14 × 14 instead of 28 × 28.")}
+          "The 32 maps of conv1, the first layer, after ReLU: dark is 0, bright the largest value of that map.")}
+        ${figure("maps2", "the 32 maps of conv2",
+          "Those of conv2, the second, after pooling: 14 × 14 instead of 28 × 28.")}
         <div>${figure("cover", "the occlusion map", `<span data-play="covered"></span>`, "play-cover")}
           ${scale(AMOUNT, 0, 1, "probability")}</div>
       </div>
@@ -143,102 +108,6 @@ function fill(table, seen) {
     bar.style.width = `${seen ? 100 * seen.probs[digit] : 0}%`;
     share.textContent = seen ? percent(seen.probs[digit]) : "";
     row.cells[2].textContent = seen ? signed(seen.logits[digit]) : "";
-  }
-}
-
-/** A pad for the mouse, a finger or the keyboard; its strokes are lists of points in [0, 1]. */
-class Pad {
-  constructor(canvas, changed, say) {
-    Object.assign(this, { canvas, changed, say, strokes: [], cursor: [0.5, 0.3], down: false, keys: false });
-    canvas.onpointerdown = (event) => this.begin(event);
-    canvas.onpointermove = (event) => this.follow(event);
-    canvas.onpointerup = canvas.onpointercancel = (event) => event.isPrimary && this.lift();
-    canvas.onkeydown = (event) => this.key(event);
-    canvas.onblur = () => { this.keys = false; this.lift(); };
-  }
-
-  /** Put an image of 28 x 28 on the pad, which the next stroke takes away, or nothing. */
-  put(image) {
-    Object.assign(this, { strokes: [], image: image && document.createElement("canvas"), down: false });
-    if (image) paint(this.image, image);
-    this.draw();
-  }
-
-  begin(event) {
-    if (!event.isPrimary || event.button) return; // a second finger, or a menu's button
-    event.preventDefault();
-    this.canvas.focus({ preventScroll: true });
-    this.canvas.setPointerCapture(event.pointerId);
-    this.keys = false;
-    this.start(this.place(event));
-  }
-
-  follow(event) {
-    if (!this.down || this.keys || !event.isPrimary) return;
-    const events = event.getCoalescedEvents?.() ?? [];
-    for (const one of events.length ? events : [event]) this.stroke.push(this.place(one));
-    this.drawn();
-  }
-
-  place(event) {
-    const box = this.canvas.getBoundingClientRect();
-    const at = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-    return at.map((value) => Math.min(Math.max(value, 0), 1));
-  }
-
-  start(point) {
-    this.stroke = [point];
-    this.strokes.push(this.stroke);
-    Object.assign(this, { image: null, down: true });
-    this.drawn();
-  }
-
-  lift() {
-    this.down = false;
-    this.draw();
-  }
-
-  key(event) {
-    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if ((!step && event.key !== " ") || event.altKey || event.ctrlKey || event.metaKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    this.keys = true;
-    if (step) {
-      this.cursor = this.cursor.map((value, i) => Math.min(Math.max(value + 0.04 * step[i], 0.04), 0.96));
-      if (this.down) this.stroke.push(this.cursor);
-      return this.down ? this.drawn() : this.draw();
-    }
-    if (this.down) this.lift();
-    else this.start(this.cursor);
-    this.say(this.down ? "pen down" : "pen up");
-  }
-
-  drawn() {
-    this.draw();
-    this.changed(digitOf(this.strokes));
-  }
-
-  draw() {
-    const pen = this.canvas.getContext("2d"), side = this.canvas.width;
-    Object.assign(pen, { fillStyle: "black", strokeStyle: "white", lineWidth: side / 13 });
-    Object.assign(pen, { lineCap: "round", lineJoin: "round", imageSmoothingEnabled: false });
-    pen.fillRect(0, 0, side, side);
-    if (this.image) pen.drawImage(this.image, 0, 0, side, side);
-    for (const stroke of this.strokes) {
-      pen.beginPath();
-      for (const [x, y] of [stroke[0], ...stroke]) pen.lineTo(x * side, y * side);
-      pen.stroke();
-    }
-    if (this.keys) this.drawCursor(pen, side);
-  }
-
-  drawCursor(pen, side) {
-    pen.beginPath();
-    pen.arc(this.cursor[0] * side, this.cursor[1] * side, side / 26, 0, 2 * Math.PI);
-    Object.assign(pen, { lineWidth: 5, strokeStyle: "#E69F00", fillStyle: "#E69F00" });
-    if (this.down) pen.fill();
-    pen.stroke();
   }
 }
 
@@ -303,15 +172,18 @@ export class Playground {
     looksAt.onchange = (event) => { this.atSum = event.target.value === "the sum"; this.lookInside(); };
   }
 
-  /** Write its value beside each slider. */
+  /** Write its value beside each slider, and what it means for who hears it. */
   label() {
     const { eps, steps } = this.parts;
-    eps.nextElementSibling.textContent = Number(eps.value).toFixed(2);
-    steps.nextElementSibling.textContent = steps.value === "1" ? "1: FGSM" : `${steps.value}: PGD`;
+    const kind = steps.value === "1" ? "FGSM" : "PGD";
+    for (const [input, text] of [[eps, Number(eps.value).toFixed(2)], [steps, `${steps.value}: ${kind}`]]) {
+      input.nextElementSibling.textContent = text;
+      input.setAttribute("aria-valuetext", text);
+    }
   }
 
   async choose(name) {
-    const { status, heard, answer, raise } = this.parts;
+    const { status } = this.parts;
     this.chosen = name;
     status.textContent = "The network is on its way …";
     try {
@@ -320,13 +192,22 @@ export class Playground {
       this.network = network;
       this.show(this.image);
     } catch (error) {
-      if (this.chosen !== name) return;
-      this.network = null;
-      this.work.jobs.clear();
-      heard.textContent = status.textContent = `The network cannot be read: ${error.message}`;
-      fill(answer, null);
-      raise.disabled = true;
+      if (this.chosen === name) this.lose(`The network cannot be read: ${error.message}`);
     }
+  }
+
+  /** Say why there is no network, and show nothing of the one before. */
+  lose(why) {
+    const { status, heard, answer, sumAnswer, attacked, raise, ...others } = this.parts;
+    Object.assign(this, { network: null, result: null });
+    this.work.jobs.clear();
+    clearTimeout(this.telling);
+    heard.textContent = status.textContent = why;
+    attacked.textContent = others.covered.textContent = "";
+    for (const table of [answer, sumAnswer]) fill(table, null);
+    for (const canvas of [others.change, others.sum, others.maps1, others.maps2, others.cover])
+      canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+    raise.disabled = true;
   }
 
   put(image) {
@@ -363,34 +244,36 @@ export class Playground {
   }
 
   /** Attack, and return what the last step made of the image. */
-  *attacked() {
+  *attacked(goal) {
     clearTimeout(this.telling);
     let now;
-    for (now of attack(this.network, this.image, this.goal)) yield;
+    for (now of attack(this.network, this.image, goal)) yield;
     return now;
   }
 
   *attacking() {
-    this.showAttacked(yield* this.attacked());
+    this.showAttacked(yield* this.attacked(this.goal));
   }
 
-  /** Attack with a larger and larger eps, until the answer is another, or the target. */
+  /** Attack with a larger and larger eps, until the answer is another, or the target; where none is enough, say so. */
   *raising() {
     const { label, target } = this.goal, most = Math.round(100 * LARGEST);
     for (let hundredths = 0, done = false; hundredths <= most && !done; hundredths++) {
+      const now = yield* this.attacked({ ...this.goal, eps: hundredths / 100 });
+      done = target === null ? now.seen.label !== label : now.seen.label === target;
+      if (!done && hundredths < most && STILL()) continue; // only where it ends is seen
       this.parts.eps.value = hundredths / 100;
       this.label();
-      const now = yield* this.attacked();
-      done = target === null ? now.seen.label !== label : now.seen.label === target;
-      if (done || hundredths === most || !STILL()) this.showAttacked(now);
+      this.showAttacked(now, !done && hundredths === most ? `No ε up to ${LARGEST.toFixed(2)} is enough.`
+        : done && hundredths === 0 ? "It is so without a perturbation." : "");
       yield "frame";
     }
   }
 
-  showAttacked({ image, seen }) {
+  /** Show what an attack made of the image, and a remark on it. */
+  showAttacked({ image, seen }, remark = "") {
     const { before, change, sum, sumAnswer, attacked } = this.parts;
-    clearTimeout(this.telling);
-    this.result = { image, seen };
+    this.result = { image, seen, remark };
     paint(before, this.image);
     paint(change, image.map((value, i) => value - this.image[i]), { map: SIGNED, low: -LARGEST, high: LARGEST });
     paint(sum, image);
@@ -398,6 +281,7 @@ export class Playground {
     const flipped = !this.empty && seen.label !== this.seen.label;
     attacked.classList.toggle("play-flipped", flipped);
     attacked.replaceChildren(...this.empty ? [] : reads(flipped ? "Now read as" : "Still read as", seen));
+    if (remark) attacked.append(`. ${remark}`);
     if (this.atSum) this.lookInside();
     this.telling = setTimeout(() => this.tell(), 400); // unless another attack begins meanwhile
   }
@@ -419,15 +303,16 @@ export class Playground {
     cover.setAttribute("aria-label", "the occlusion map");
     paint(cover, map, { map: AMOUNT });
     if (this.empty) return;
-    let place = 0, least = 1;
+    let place = 0, least = { share: Infinity };
     for (const share of occlusion(this.network, image, label)) {
       const row = Math.floor(place / POSITIONS) + middle, column = (place % POSITIONS) + middle;
       map[row * SIDE + column] = share;
-      least = Math.min(least, share);
+      if (share < least.share) least = { share, row, column };
       if (++place % POSITIONS === 0 && !(STILL() && place < POSITIONS ** 2)) paint(cover, map, { map: AMOUNT });
       yield;
     }
-    cover.setAttribute("aria-label", `the occlusion map of the ${label}: the lowest probability is ${percent(least)}`);
+    cover.setAttribute("aria-label", `the occlusion map of the ${label}: the lowest probability is `
+      + `${percent(least.share)}, with the patch around row ${least.row + 1}, column ${least.column + 1} of ${SIDE}`);
   }
 
   /** Say in words what is shown, now that it has come to rest. */
@@ -435,7 +320,7 @@ export class Playground {
     const reading = ({ label, probs }) => `reads ${an(label)}, probability ${percent(probs[label])}`;
     this.parts.heard.textContent = this.empty ? "The pad is empty."
       : `The network ${reading(this.seen)}. With a perturbation of size ${this.goal.eps.toFixed(2)} it `
-        + `${reading(this.result.seen)}.`;
+        + `${reading(this.result.seen)}. ${this.result.remark}`.trimEnd();
   }
 }
 
