@@ -19,5 +19,5 @@
 
   const networks = Object.fromEntries("@networks@".map(([name, file]) => [name, () => load(file)]));
   const digits = imagesOf(bytes("@digits@"));
-  new Playground(document.getElementById("play"), { networks, digits, first: digits[5] });
+  new Playground(document.getElementById("playground"), { networks, digits, first: digits[5] });
 })();

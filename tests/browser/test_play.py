@@ -73,7 +73,7 @@ def test_a_three_is_drawn_and_read_and_the_network_fooled(opened, screenshots):
         expect(full).to_be_visible(timeout=300_000)
         heard = page.locator(".play [role=status]")
         expect(heard).to_have_text(re.compile(r"reads a 3, .* With a perturbation of size 0\.\d\d it reads an? [^3],"))
-        page.locator("#play").screenshot(path=screenshots / "play.png")
+        page.locator("#playground").screenshot(path=screenshots / "play.png")
         assert not page.wrong
 
 
@@ -131,11 +131,11 @@ def test_it_works_and_is_in_nobodys_way(opened, screenshots, name, viewport, opt
         expect(verdict(page, 1)).to_contain_text("Now read as")
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
         assert not page.wrong  # axe will ask for the style once more, in vain
-        found = Axe().run(page, context="#play").response["violations"]
+        found = Axe().run(page, context="#playground").response["violations"]
         assert [
             f"{v['id']}: {n['html'][:200]}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]
         ] == []
-        page.locator("#play").screenshot(path=screenshots / f"play-{name}.png")
+        page.locator("#playground").screenshot(path=screenshots / f"play-{name}.png")
 
 
 def test_a_switch_shows_another_network_where_there_is_one(opened, tmp_path):
@@ -152,7 +152,7 @@ def test_a_switch_shows_another_network_where_there_is_one(opened, tmp_path):
         biases = struct.pack("<10e", *(1000.0 * (digit == 7) for digit in range(10)))
         changed = base64.b64encode(weights[: -len(biases)] + biases).decode()
         (tmp_path / "play" / "another.js").write_text(f'playWeights("another.js", "{changed}")')
-    (tmp_path / "index.html").write_text('<!doctype html><div id="play"></div><script src="play/play.js"></script>')
+    (tmp_path / "index.html").write_text('<!doctype html><div id="playground"></div><script src="play/play.js"></script>')
     with opened(tmp_path / "index.html") as page:
         expect(verdict(page)).to_contain_text("Read as a 5")
         page.get_by_label(names[1]).check()
