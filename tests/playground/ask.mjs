@@ -19,7 +19,7 @@ const questions = {
   maps: (name, pixels) => { const { conv1, conv2 } = network(name).forward(image(pixels)); return [[...conv1], [...conv2]]; },
   both: (name, pixels, label) => {
     const seen = network(name).forward(image(pixels));
-    return [[...seen.logits], [...network(name).gradient(seen, label)]];
+    return [[...seen.logits], [...network(name).gradient(seen, label)], [...seen.probs], seen.label];
   },
   occlusion: (name, pixels, label) => [...occlusion(network(name), image(pixels), label)],
   attack: (name, pixels, goal) => [...last(attack(network(name), image(pixels), goal)).image],
