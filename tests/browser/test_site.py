@@ -175,16 +175,18 @@ def test_the_footer_names_the_licences_and_nobody_else():
     assert "MNIST: Y. LeCun and C. Cortes, CC BY-SA 3.0" in (SITE / PAGES[1]).read_text()
 
 
-def test_the_index_shows_first_what_is_wrong_and_then_the_path(opened):
+def test_the_index_begins_with_play_and_what_is_wrong(opened):
     with opened("index.html") as page:
         headings = page.locator("article h2").evaluate_all("all => all.map(title => title.firstChild.data)")
-        assert headings == ["Where the source answers are wrong", "The path"]
-        wrong = page.locator("article table").first
+        assert headings == ["Play", "Where the source answers are wrong", "The course", "The path"]
+        page.locator("section#play > #playground .play-verdict", has_text="Read as a 5").wait_for(timeout=300_000)
+        assert page.locator(".play-pad").bounding_box()["y"] < DESKTOP["height"] / 2
+        assert page.locator("section#play > p a[href='docs/glossary.html']").count() == 1
+        wrong = page.locator("section#where-the-source-answers-are-wrong table").first
         assert wrong.locator("tbody tr").count() == 3
-        assert wrong.bounding_box()["y"] < 2 * DESKTOP["height"]
-        for name in ("docs/teaching.html", "docs/glossary.html"):
-            link = page.locator(f"article a[href='{name}']")
-            assert link.bounding_box()["y"] < 1.5 * DESKTOP["height"]
+        assert wrong.bounding_box()["y"] < 2.2 * DESKTOP["height"]
+        for name in ("docs/teaching.html", "docs/glossary.html", PAGES[1]):
+            assert page.locator(f"section#the-course a[href='{name}']").count() == 1
 
 
 def test_each_part_has_a_picture_its_hours_and_a_level(opened):
@@ -196,17 +198,19 @@ def test_each_part_has_a_picture_its_hours_and_a_level(opened):
         for part, section in zip(parts, sections.all(), strict=True):
             minutes = [int(core) for core in re.findall(rf"(?m)^\| \[{part}\..*\| (\d+)[ +\d]* \| \d+ \|$", teaching)]
             text = section.locator("> p").nth(1).inner_text()
-            assert text.startswith(f"{len(minutes)} notebooks, about {sum(minutes) / 60:.0f} hours"), text
-            assert re.search(r"Level: \w+; ", text)
+            many = f"{len(minutes)} notebooks, about {sum(minutes) / 60:.0f} hours"
+            assert text.startswith(f"{sum(minutes)} minutes, " if part == "0" else many), text
+            assert re.search(r"Level: \w+", text)
             assert section.locator("img").count() == 1
             assert section.locator("tbody tr").count() == len(minutes)
 
 
 def test_each_notebook_leads_to_its_exercises():
     for path, page in zip(NOTEBOOKS, PAGES[1:], strict=True):
-        mine = f"{REPOSITORY}/blob/main/exercises/{path.relative_to(ROOT / 'notebooks').as_posix()}"
+        mine = path.relative_to(ROOT / "notebooks").as_posix()
         for name in (page, "index.html"):
-            assert mine in [dict(attributes).get("href") for tag, attributes in tags(SITE / name) if tag == "a"]
+            links = [dict(attributes).get("href") for tag, attributes in tags(SITE / name) if tag == "a"]
+            assert (f"{REPOSITORY}/blob/main/exercises/{mine}" in links) == (ROOT / "exercises" / mine).is_file()
 
 
 def test_what_is_folded_in_a_notebook_is_folded_here():
