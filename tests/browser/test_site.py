@@ -179,7 +179,7 @@ def test_the_index_begins_with_play_and_what_is_wrong(opened):
     with opened("index.html") as page:
         headings = page.locator("article h2").evaluate_all("all => all.map(title => title.firstChild.data)")
         assert headings == ["Play", "Where the source answers are wrong", "The course", "The path"]
-        page.locator("section#play > #playground .play-verdict", has_text="Read as a 5").wait_for(timeout=300_000)
+        page.locator("section#play > #playground [data-play=status]", has_text="Read as a 5").wait_for(timeout=300_000)
         assert page.locator(".play-pad").bounding_box()["y"] < DESKTOP["height"] / 2
         assert page.locator("section#play > p a[href='docs/glossary.html']").count() == 1
         wrong = page.locator("section#where-the-source-answers-are-wrong table").first
