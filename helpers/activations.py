@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from helpers.answers import run
-from helpers.batches import device_of, in_mode
+from helpers.batches import in_mode
+from helpers.device import device_of
 from helpers.show import AMOUNT, SIGNED, image_grid
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from helpers.answers import ask_many, asking
 from helpers.ascent import add_faults, by_chunks, gradient_of, no_faults, report
 from helpers.ball import ball_around
-from helpers.batches import device_of
 from helpers.checks import check_images, check_labels, flag, home_of, number
+from helpers.device import device_of
 from helpers.show import show_adversarial
 
 __all__ = ["fgsm", "pgd", "show_adversarial"]

@@ -7,16 +7,18 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from helpers.batches import device_of, dtype_of, images_at_once, in_chunks, in_mode, twin
+from helpers.batches import images_at_once, in_chunks, in_mode, twin
 from helpers.checks import check_finite, check_images, check_labels, check_logits, check_model, warn
+from helpers.device import VARIABLE, device_of, dtype_of, on_best_device
 
 
 @contextmanager
 def asking(
     model: nn.Module, labels: Tensor | None = None, *, training: bool = False
 ) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Give a function from images (n, C, H, W) to the model's logits (n, classes); the model is in one mode meanwhile.
+    """Give a function from images (n, C, H, W) to the model's logits (n, classes).
 
+    Meanwhile the model is in one mode, and on the best device: `device_of` tells where the images are to be.
     Threads may share the function: each but the first asks modules of its own with the same weights, so that what a
     `forward` keeps in its module is no other thread's. A scripted or compiled model is shared.
 
@@ -49,7 +51,7 @@ def asking(
             flat[mode] = _are_probabilities(logits.detach())
         return logits
 
-    with in_mode(model, training=training):
+    with in_mode(model, training=training), on_best_device(model):
         yield ask
     if any(flat.values()):
         warn(
@@ -69,6 +71,11 @@ def run(model: nn.Module, images: Tensor) -> Tensor:
             raise ValueError(f"expected images of the model's {dtype_of(model)}, got {images.dtype}") from error
         words = str(error).strip().splitlines() or [type(error).__name__]
         said = next((line for line in reversed(words) if line.startswith("RuntimeError: ")), words[0])  # of a script
+        if "same device" in said or "cuda" in said:
+            way_out = f"register a tensor of its own as a buffer, or set {VARIABLE}=cpu before the notebook starts"
+            raise ValueError(
+                f"expected a model that lives on one device, here {images.device}: {way_out}: {said}"
+            ) from error
         came = f"{tuple(images.shape)} and {images.dtype}"
         raise ValueError(f"expected images of a shape that the model takes, got {came}: {said}") from error
 

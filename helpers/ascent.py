@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from helpers.answers import asking
-from helpers.batches import device_of, images_at_once, in_chunks
+from helpers.batches import images_at_once, in_chunks
 from helpers.checks import check_labels, check_model, number, warn
+from helpers.device import device_of
 
 
 def by_chunks(

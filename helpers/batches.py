@@ -1,4 +1,4 @@
-"""How any network is run on many images: where, in which mode, in what chunks.
+"""How any network is run on many images: in which mode, in what chunks.
 
 A network here is any classifier: it takes images (N, C, H, W) with pixels in [0, 1] and returns logits (N, classes).
 """
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from itertools import chain
 from threading import RLock
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -123,15 +122,3 @@ def images_at_once(images: Tensor, device: torch.device, work: str) -> int:
     free = torch.cuda.mem_get_info(device)[0]
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch holds it, and can use it
     return max(IN_CACHE[work], free // (IMAGES_OF_WORK * images[0].numel() * images.element_size()))
-
-
-def device_of(model: nn.Module, images: Tensor) -> torch.device:
-    """Return where the network lives and computes: where its first weight is, or the images if it has none."""
-    return next((weight.device for weight in chain(model.parameters(), model.buffers())), images.device)
-
-
-def dtype_of(model: nn.Module) -> torch.dtype:
-    """Return the type of the model's first weights, PyTorch's default if it has none."""
-    check_model(model)
-    kinds = (weight.dtype for weight in chain(model.parameters(), model.buffers()) if weight.is_floating_point())
-    return next(kinds, torch.get_default_dtype())

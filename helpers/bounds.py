@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers.ball import ball_around
-from helpers.batches import device_of, images_at_once, in_chunks
+from helpers.batches import images_at_once, in_chunks, in_mode
 from helpers.checks import check_images, check_labels, check_model, number
 from helpers.cnn import DigitCNN
+from helpers.device import device_of, on_best_device
 
 AFFINE = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
 MONOTONE = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Flatten, nn.Identity, nn.Dropout)
@@ -79,15 +80,16 @@ def certified(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float) -
     check_model(model)
     check_images(images)
     check_labels(labels, len(images))
-    device = device_of(model, images)
 
     @torch.no_grad()
     def proved(chunk: Tensor, own: Tensor) -> Tensor:
         worst = worst_logits(model, chunk, own, eps=eps)
         return (worst.scatter(1, own[:, None], -torch.inf) < 0).all(1)
 
-    size = images_at_once(images, device, "attack")
-    return torch.cat(in_chunks(proved, images, labels.to(images.device), size=size, device=device))
+    with in_mode(model, training=False), on_best_device(model):
+        device = device_of(model, images)
+        size = images_at_once(images, device, "attack")
+        return torch.cat(in_chunks(proved, images, labels.to(images.device), size=size, device=device))
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:

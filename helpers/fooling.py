@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from helpers.ascent import climb
 from helpers.ball import radius_within
-from helpers.batches import dtype_of
 from helpers.checks import check_images, check_labels, home_of, number
+from helpers.device import dtype_of
 
 SIZE = (1, 28, 28)
 

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from helpers.answers import asking
-from helpers.batches import device_of, images_at_once, in_chunks
+from helpers.batches import images_at_once, in_chunks
 from helpers.checks import check_images, check_labels, check_model, check_range, number
+from helpers.device import device_of
 from helpers.show import AMOUNT, IMAGE, image_grid
 
 
@@ -75,15 +76,15 @@ def _at_every_position(
     check_model(model)
     patch = number("patch", patch, whole=True, least=1, most=min(images.shape[2:]))
     stride = number("stride", stride, whole=True, least=1)
-    device = device_of(model, images)
-    whole = images.detach().to(device)
-    grey = whole.new_tensor(number("baseline", baseline, most=1))
-    rows, columns = (_covered(side, patch, stride).to(device) for side in images.shape[2:])  # (H', H) and (W', W)
-
-    # Every image with every position.
-    pairs = torch.arange(len(images) * len(rows) * len(columns), device=images.device)
-    size = images_at_once(images, device, "occlusion")
+    baseline = number("baseline", baseline, most=1)
     with asking(model, labels) as ask:
+        device = device_of(model, images)
+        whole = images.detach().to(device)
+        grey = whole.new_tensor(baseline)
+        rows, columns = (_covered(side, patch, stride).to(device) for side in images.shape[2:])  # (H', H) and (W', W)
+        # Every image with every position.
+        pairs = torch.arange(len(images) * len(rows) * len(columns), device=images.device)
+        size = images_at_once(images, device, "occlusion")
 
         @torch.no_grad()
         def measured(pair: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,17 +28,17 @@ def keep(
 
 
 def go_on(
-    path: Path, recipe: list[float], parts: dict[str, Any], generator: torch.Generator
+    path: Path, recipe: list[float], parts: dict[str, Any], generator: torch.Generator, device: torch.device
 ) -> tuple[list[Tensor], list]:
-    """Set the parts and the generator as the file has them, and return the losses and what else was recorded.
+    """Set the parts and the generator as the file has them, return the losses, on the device, and what was recorded.
 
     Raises:
         ValueError: the file holds a training of another recipe.
     """
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)  # it may come from another device
     if state["recipe"] != recipe:
         raise ValueError(f"expected {path} to hold a training of {recipe}, got one of {state['recipe']}: remove it")
     for name, part in parts.items():
         part.load_state_dict(state[name])
     generator.set_state(state["generator"])
-    return state["losses"], state["seen"]
+    return [loss.to(device) for loss in state["losses"]], state["seen"]

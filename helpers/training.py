@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers.answers import ask_many, asking, logits
-from helpers.batches import device_of, in_mode
+from helpers.batches import in_mode
 from helpers.checks import check_finite, check_images, check_labels, check_model, generator_of, number
+from helpers.device import device_of
 from helpers.reader import progress_bar
 from helpers.resume import go_on, keep
 
@@ -46,9 +47,9 @@ def train(
     In a notebook the bar is wiped at the end, with all that the cell has printed until then.
 
     Args:
-        model: takes images (N, C, H, W), returns logits (N, classes); left in the mode it came in, and where it is.
+        model: takes images (N, C, H, W), returns logits (N, classes); left in the mode it came in, and where it was.
             Weights that are frozen stay as they are.
-        images: (N, C, H, W) float in [0, 1]; all of them are copied to the model's device at the start.
+        images: (N, C, H, W) float in [0, 1]; all of them are copied to where the model is trained, the best device.
         labels: (N,) int64 in 0..classes - 1.
         epochs: passes over the images, at least 1.
         seed: of the order in which images are drawn; the weights' start is the model's own.
@@ -58,9 +59,9 @@ def train(
         validation: images and labels, as above, that are only measured, as training goes; None measures nothing.
         evaluations: how many times an epoch they are measured.
         loss: what each step makes smaller, by default the cross-entropy of the logits: takes the model, images
-            (n, C, H, W), labels (n,) and the share of the training that is done, in [0, 1); returns one number.
-            Adversarial training attacks the images in it. Where it draws random numbers, `resume` repeats them only if
-            they come from a generator that it seeds itself, by that share.
+            (n, C, H, W) and labels (n,), which are where the model is trained, and the share of the training that is
+            done, in [0, 1); returns one number. Adversarial training attacks the images in it. Where it draws random
+            numbers, `resume` repeats them only if they come from a generator that it seeds itself, by that share.
         resume: a file that keeps the training after every epoch, and is gone at the end; where it is there already, the
             training goes on from it and ends as if it had never been interrupted. None keeps nothing.
 
@@ -92,22 +93,21 @@ def train(
     if loss and label_smoothing:
         raise ValueError(f"expected label_smoothing=0 with a loss of your own, got {label_smoothing!r}")
     generator = generator_of(seed)
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    if not weights:
-        raise ValueError("expected weights that can learn, got none (model.requires_grad_() frees frozen ones)")
-
     steps = -(-len(images) // batch_size)  # an epoch; the last batch may be smaller
     measured = {epochs * steps * k // (epochs * evaluations) for k in range(1, epochs * evaluations + 1)}
-    optimizer = torch.optim.Adam(weights, lr=max_lr, fused=True)  # fused: one pass over the weights a step
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(epochs * steps))
-    device = device_of(model, images)
     losses, history = [], History([], [], [], [])
     recipe = [len(images), epochs, seed, batch_size, max_lr, label_smoothing]
-    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
-    if resume is not None and Path(resume).exists():
-        losses, kept = go_on(Path(resume), recipe, parts, generator)
-        history = History(*kept)
     with torch.inference_mode(False), torch.enable_grad(), asking(model, labels, training=True) as ask:
+        device = device_of(model, images)
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        if not weights:
+            raise ValueError("expected weights that can learn, got none (model.requires_grad_() frees frozen ones)")
+        optimizer = torch.optim.Adam(weights, lr=max_lr, fused=True)  # fused: one pass over the weights a step
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(epochs * steps))
+        parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+        if resume is not None and Path(resume).exists():
+            losses, kept = go_on(Path(resume), recipe, parts, generator, device)
+            history = History(*kept)
         with in_mode(model, training=False), torch.no_grad():  # what the model refuses, it refuses before it learns
             check_labels(held_labels, len(held_labels), classes=ask(held_images[:2].to(device)).shape[1])
         images, labels = images.detach().to(device), labels.to(device)

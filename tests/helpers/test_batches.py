@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from helpers.adversarial import fgsm, pgd
-from helpers.batches import device_of, images_at_once, in_chunks, in_mode
+from helpers.batches import images_at_once, in_chunks, in_mode
 from helpers.cnn import DigitCNN
 from helpers.fooling import adversarial_noise, fooling_images, targeted_images
 from helpers.occlusion import occlusion_map
@@ -368,9 +368,3 @@ def test_a_gpu_takes_what_its_free_memory_holds(monkeypatch):
     assert images_at_once(images, gpu, "attack") == 31_000_000_000 // 3_136_000
     assert images_at_once(torch.zeros(2, 3, 4000, 4000), gpu, "attack") == 64
     assert images_at_once(images, torch.device("cpu"), "attack") == 64
-
-
-def test_a_network_is_where_its_weights_are():
-    images = torch.zeros(1, 1, 28, 28)
-    assert device_of(DigitCNN().to("meta"), images).type == "meta"
-    assert device_of(nn.Flatten(), images).type == "cpu"

@@ -232,17 +232,18 @@ BELOW = {
     "style": set(),
     "data": {"checks"},
     "batches": {"checks"},
+    "device": {"checks"},
     "cnn": {"checks", "data"},
-    "answers": {"batches", "checks"},
-    "bounds": {"ball", "batches", "checks", "cnn"},
+    "answers": {"batches", "checks", "device"},
+    "bounds": {"ball", "batches", "checks", "cnn", "device"},
     "exercises": {"reader"},
     "grid": {"checks", "options", "style"},
     "play": {"checks", "cnn", "data", "reader"},
     "show": {"checks", "grid", "reader", "style"},
-    "training": {"answers", "batches", "checks", "reader", "resume"},
-    "ascent": {"answers", "batches", "checks"},
+    "training": {"answers", "batches", "checks", "device", "reader", "resume"},
+    "ascent": {"answers", "batches", "checks", "device"},
 }
-TOP = {"answers", "ascent", "ball", "batches", "checks", "show"}
+TOP = {"answers", "ascent", "ball", "batches", "checks", "device", "show"}
 
 
 @pytest.mark.parametrize(

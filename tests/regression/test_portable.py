@@ -81,11 +81,6 @@ def test_a_rounding_is_the_same_every_time(rounded):
     assert rounded("1")["half"]
 
 
-def test_a_device_computes_the_layers(rounded):
-    """Here the processor itself stands in for a GPU."""
-    assert rounded("cpu") == rounded("")
-
-
 def test_how_far_outputs_moved():
     def text(content):
         return [new_output("stream", name="stdout", text=content)]

@@ -26,6 +26,7 @@ def main(names: list[str] | None = None) -> None:
     if unknown := set(wanted) - {*ROWS, *REPORTS}:
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {' '.join([*ROWS, *REPORTS])}")
     SCRATCH.mkdir(parents=True, exist_ok=True)
+    os.environ["COURSE_DEVICE"] = "cpu"  # but for the part `gpu`, which puts its networks there itself
     print(f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}")
     if parts := [part for part in ROWS if part in wanted]:
         print(HEAD)

@@ -27,8 +27,9 @@ PROCESSORS = {
     "AVX2": {"ATEN_CPU_CAPABILITY": "avx2"},
     "AVX2 in oneDNN": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
 }
+PROCESSORS = {name: {"COURSE_DEVICE": "cpu", **variables} for name, variables in PROCESSORS.items()}
 ROUNDINGS = {f"rounding {seed}": {"ROUNDING": str(seed)} for seed in range(1, 11)}
-GPU = {"GPU": {"ROUNDING": "cuda"}}
+GPU = {"GPU": {"COURSE_DEVICE": "cuda"}}
 
 
 class Moved(NamedTuple):

@@ -1,15 +1,13 @@
 """A processor that rounds in its own way, imitated in a kernel: what IPython runs there before the first cell.
 
 Every Conv2d and Linear gets the last bit of its outputs, and of the gradient by its inputs, moved by one up or down or
-left as it is, as a hash of the value and of the number in ROUNDING decides; or, where ROUNDING is a device such as
-cuda, computes there. Small numbers that are exact, such as 3 or 0.25, are exact on every processor and stay so.
+left as it is, as a hash of the value and of the number in ROUNDING decides. Small numbers that are exact, such as 3 or
+0.25, are exact on every processor and stay so.
 """
 
 
 def _round_differently():
-    import copy
     import os
-    import warnings
 
     import torch
     from torch import nn
@@ -34,25 +32,13 @@ def _round_differently():
         plain = kind.forward
 
         def forward(layer, input):  # noqa: A002 torch's name
-            if seed.isdigit():
-                x = input.view_as(input)  # whose gradient is what comes through this layer alone
-                if x.requires_grad:
-                    x.register_hook(moved)
-                return moved(plain(layer, x))
-            if input.is_meta:  # which has a shape and no values
-                return plain(layer, input)
-            there = copy.copy(layer)
-            there._parameters = {name: v if v is None else v.to(seed) for name, v in layer._parameters.items()}
-            return plain(there, input.to(seed)).to(input.device)
+            x = input.view_as(input)  # whose gradient is what comes through this layer alone
+            if x.requires_grad:
+                x.register_hook(moved)
+            return moved(plain(layer, x))
 
         kind.forward = forward
 
-    if seed.startswith("cuda"):
-        torch.backends.cudnn.allow_tf32 = False  # which keeps 10 bits of a float32
-        with warnings.catch_warnings():  # of the first product in the thread that goes backward, once
-            warnings.simplefilter("ignore")
-            weight = torch.ones(1, 1, device=seed, requires_grad=True)
-            (weight @ weight).sum().backward()
     for kind in (nn.Conv2d, nn.Linear):
         patched(kind)
 
