@@ -16,6 +16,7 @@ from papermill.parameterize import parameterize_notebook
 from tools.regression.commands import begin, side_by_side
 from tools.regression.compare import marks
 from tools.regression.execution import CellError, run_cells
+from tools.regression.kernels import start_from_copies
 from tools.regression.notebooks import (
     CELL_TIMEOUT,
     NOTEBOOKS,
@@ -120,6 +121,7 @@ def main() -> int:
         parser.error(str(error))
     if len(paths) > 1:
         one_thread_each()
+        start_from_copies()
     outcomes = execute_all(paths, parameters)
     print(report(outcomes))
     if missing := len(paths) - len(outcomes):

@@ -1,8 +1,8 @@
-"""Kernels that start at once, for the tests: copies of a process that has imported what the notebooks import.
+"""Kernels that start at once, where there are many: copies of a process that has imported what the notebooks import.
 
 Importing torch, and what it loads when an optimizer or `assert_close` is first used, takes longer than most notebooks.
 A copy has nothing of the course, and knows nothing of another. What only a new process shows, it does not: a warning
-while a library is imported, or a variable that is read then. So `make run` starts new ones.
+while a library is imported, or a variable that is read then. So `make run NOTEBOOK=...` starts a new one.
 """
 
 import gc
@@ -50,7 +50,9 @@ class Copies(LocalProvisioner):
         arguments = cmd[cmd.index("ipykernel_launcher") + 1 :]
         about = (arguments, options.get("cwd") or Path.cwd(), options["env"])
         process = KernelProcess(target=_kernel, args=about, daemon=True)
-        process.start()
+        nothing = {"__spec__": None, "__file__": None}
+        with patch.multiple(sys.modules["__main__"], create=True, **nothing):  # which the copy would import
+            process.start()
         self.process = process  # only now: after an interrupt until here there is nothing to signal or to wait for
         self.pid = self.pgid = process.pid
         return self.connection_info
