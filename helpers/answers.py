@@ -71,11 +71,12 @@ def run(model: nn.Module, images: Tensor) -> Tensor:
             raise ValueError(f"expected images of the model's {dtype_of(model)}, got {images.dtype}") from error
         words = str(error).strip().splitlines() or [type(error).__name__]
         said = next((line for line in reversed(words) if line.startswith("RuntimeError: ")), words[0])  # of a script
-        if "same device" in said or "cuda" in said:
-            way_out = f"register a tensor of its own as a buffer, or set {VARIABLE}=cpu before the notebook starts"
-            raise ValueError(
-                f"expected a model that lives on one device, here {images.device}: {way_out}: {said}"
-            ) from error
+        if "CUDA error" in said or "cuDNN error" in said:
+            raise
+        if "same device" in said or "should be the same" in said or "on MPS" in said:
+            way_out = f"let its modules have all tensors, or set {VARIABLE}=cpu before the notebook starts"
+            there = f"expected a model that lives on one device, here {images.device}"
+            raise ValueError(f"{there}: {way_out}; {said}") from error
         came = f"{tuple(images.shape)} and {images.dtype}"
         raise ValueError(f"expected images of a shape that the model takes, got {came}: {said}") from error
 

@@ -1,6 +1,7 @@
 """The training loop, what it recorded, and what a trained network predicts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +62,8 @@ def train(
         loss: what each step makes smaller, by default the cross-entropy of the logits: takes the model, images
             (n, C, H, W) and labels (n,), which are where the model is trained, and the share of the training that is
             done, in [0, 1); returns one number. Adversarial training attacks the images in it. Where it draws random
-            numbers, `resume` repeats them only if they come from a generator that it seeds itself, by that share.
+            numbers, `resume` repeats them only if they come from a generator that it seeds itself, by that share; and a
+            GPU draws others than a processor, for dropout as well.
         resume: a file that keeps the training after every epoch, and is gone at the end; where it is there already, the
             training goes on from it and ends as if it had never been interrupted. None keeps nothing.
 
@@ -116,17 +118,19 @@ def train(
             for _ in range(len(losses) // steps, epochs):
                 order = torch.randperm(len(images), generator=generator).to(device)
                 for batch in order.split(batch_size):  # (batch_size,)
+                    optimizer.zero_grad()
                     if loss:
-                        value = loss(model, images[batch], labels[batch], len(losses) / (epochs * steps))
+                        with _told_where(device):
+                            value = loss(model, images[batch], labels[batch], len(losses) / (epochs * steps))
                         _check_loss(value)
                     else:
                         answers = ask(images[batch])
                         value = F.cross_entropy(answers, labels[batch], label_smoothing=label_smoothing)
                     if not value.requires_grad:
                         raise ValueError("expected a loss that depends on the weights, got one without a gradient")
-                    optimizer.zero_grad()
                     value.backward()
                     optimizer.step()
+                    torch.clear_autocast_cache()  # which has the weights as they were
                     schedule.step()
                     losses.append(value.detach())  # left where it is: a GPU does not wait for it
                     bar.update()
@@ -147,6 +151,17 @@ def train(
         Path(resume).unlink()
     history.train_loss.extend(torch.stack(losses).tolist())
     return history
+
+
+@contextmanager
+def _told_where(device: torch.device) -> Iterator[None]:
+    """Add to an error in a loss where its images are, if not on the processor."""
+    try:
+        yield
+    except RuntimeError as error:
+        if device.type != "cpu":
+            error.add_note(f"The loss gets its images on {device}: make tensors there, by `device=images.device`.")
+        raise
 
 
 def _check_loss(value: Tensor) -> None:

@@ -1,5 +1,6 @@
 """What several test modules share."""
 
+import os
 from pathlib import Path
 
 import nbformat
@@ -11,7 +12,7 @@ import tools.regression.outputs
 
 # Before torch is imported: two workers, and the kernels they start, share two cores.
 tools.regression.notebooks.one_thread_each()
-
+os.environ.setdefault("COURSE_DEVICE", "cpu")  # also where there is a GPU, for which `make portable` has its own column
 
 FIRST = {"test_published": 0, "test_attacks": 1}  # what is told in a second, and what takes minutes
 

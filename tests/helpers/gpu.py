@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from helpers.device import _tensors
+
 GPU = torch.device("cuda", 0)
 COPIES = {"to", "copy_", "__set__"}  # take a tensor from one device to another
 INDEXES = {"__getitem__", "__setitem__"}  # take an index from the processor
@@ -26,6 +28,8 @@ class There(Tensor):
             return moved(args[0], *args[1:], **kwargs)
         if name == "cpu":
             return moved(args[0], "cpu")
+        if name in ("numpy", "__array__"):
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
         tensors = [part for part in tree_flatten((args, kwargs))[0] if isinstance(part, Tensor)]
         foreign = [part for part in tensors if not isinstance(part, There) and part.ndim]
         if name in INDEXES and isinstance(args[0], There):
@@ -36,6 +40,8 @@ class There(Tensor):
             kwargs["device"] = "cpu" if kwargs["device"] is not None else None
         with torch._C.DisableTorchFunctionSubclass():
             result = function(*args, **kwargs)
+        if name == "rand_like":
+            result = 1 - result  # a GPU draws other numbers
         return result if name == "copy_" and not isinstance(args[0], There) else there(result)
 
 
@@ -84,13 +90,7 @@ def on_gpu(model):
     """Do what `on_best_device` does, with weights that are There: put in their places, since `.data` takes none."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected a torch.nn.Module as the model, got {type(model).__name__}")
-    places = [
-        (own, name, tensor)
-        for module in model.modules()
-        for own in (module._parameters, module._buffers)
-        for name, tensor in own.items()
-        if tensor is not None and not isinstance(tensor, There)
-    ]
+    places = [place for place in _tensors(model) if not isinstance(place[2], There)]
     made = {}
     for own, name, tensor in places:
         if id(tensor) not in made:

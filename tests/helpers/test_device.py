@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import helpers.device
 from helpers import answers, bounds
@@ -124,19 +124,34 @@ def test_training_on_the_gpu_ends_with_the_same_weights_here(gpu, loss, tmp_path
 
 
 class Holding(nn.Sequential):
-    """A network with a tensor of its own that is no buffer, and so stays where it was made."""
+    """A network with a tensor of its own, in a list or not, beside its parameters and buffers."""
 
-    def __init__(self):
+    def __init__(self, listed):
         super().__init__(nn.Flatten(), nn.Linear(784, 10).double())
-        self.mean = torch.zeros(784, dtype=torch.float64)
+        mean = torch.zeros(784, dtype=torch.float64)
+        self.mean = [mean] if listed else mean
 
     def forward(self, images):
-        return self[1](images.flatten(1) - self.mean)
+        return self[1](images.flatten(1) - (self.mean[0] if isinstance(self.mean, list) else self.mean))
 
 
 def test_a_tensor_that_stays_behind_is_told(gpu):
-    with pytest.raises(ValueError, match=r"lives on one device, here cuda:0: register .* buffer, or set COURSE_DEVICE"):
-        predict(Holding(), IMAGES)
+    assert not isinstance(predict(Holding(listed=False), IMAGES), There)
+    with pytest.raises(ValueError, match=r"lives on one device, here cuda:0: .* all tensors, or set COURSE_DEVICE"):
+        predict(Holding(listed=True), IMAGES)
+
+
+def test_a_loss_with_tensors_from_elsewhere_is_told_where_its_images_are(gpu):
+    weight = torch.ones(10, dtype=torch.float64)
+
+    def loss(model, images, labels, done):
+        return F.cross_entropy(model(images), labels, weight=weight)
+
+    with pytest.raises(RuntimeError, match="same device") as told:
+        train(network(), IMAGES, LABELS, epochs=1, seed=0, loss=loss)
+    assert told.value.__notes__ == [
+        "The loss gets its images on cuda:0: make tensors there, by `device=images.device`."
+    ]
 
 
 # The move itself, with a copy on the processor in the GPU's place: `.data` takes no tensor that only says where it is.
@@ -219,11 +234,105 @@ def test_an_optimizer_and_a_graph_go_on_after_it(moves):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
-def test_full_float32_meanwhile(moves, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    with on_best_device(LeNet()):
-        assert not torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.allow_tf32
+@pytest.mark.parametrize("where", [0, 2])  # before and after the weight
+def test_what_shares_memory_stays_and_learns_all_the_same(moves, where):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Identity())
+    model[where].register_buffer("view", model[1].weight.detach().T)
+    before = model[1].weight.detach().clone()
+    train(model, IMAGES.float(), LABELS, epochs=1, seed=0, batch_size=2)
+    assert not torch.equal(model[1].weight, before)
+    assert torch.equal(model[where].view.T, model[1].weight)
+
+
+def test_two_names_of_one_weight_move_as_one(moves):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 784), nn.Linear(784, 784), nn.Linear(784, 10))
+    model[2].weight = model[1].weight
+    with on_best_device(model), torch.no_grad():
+        model[1].weight += 1
+        after = model[2].weight.clone()
+    assert model[1].weight is model[2].weight
+    assert torch.equal(model[1].weight, after)
+
+
+def test_a_buffer_that_is_expanded_or_put_anew_comes_back(moves):
+    model = LeNet()
+    model.register_buffer("mean", torch.tensor([0.13]).expand(784))
+    model.register_buffer("seen", torch.zeros(1))
+    with on_best_device(model):
+        assert model.mean.stride() == (1,)
+        model.seen = model.seen + 1  # not in place
+    assert model.mean.stride() == (0,)
+    assert model.seen.item() == 1
+
+
+def test_what_was_put_on_the_gpu_meanwhile_comes_back(monkeypatch):
+    monkeypatch.setattr(helpers.device, "best_device", lambda: GPU)
+    monkeypatch.setattr(helpers.device, "_there", lambda values, device: values.clone())
+    model = LeNet()
+    with on_best_device(model):
+        model.kept = torch.zeros(2, device="meta")  # as a forward may; on a device that is not the processor
+        monkeypatch.setattr(Tensor, "to", lambda tensor, device: torch.ones(2) if tensor.is_meta else tensor)
+    assert torch.equal(model.kept, torch.ones(2))
+
+
+def test_weights_come_back_when_copying_them_is_interrupted(moves, monkeypatch):
+    model, copied = LeNet(), []
+    before = [weight.data_ptr() for weight in model.parameters()]
+
+    def interrupted(values, new):
+        copied.append(values)
+        if len(copied) == 3:
+            raise KeyboardInterrupt
+        return False
+
+    def work():
+        with on_best_device(model):
+            pass
+
+    monkeypatch.setattr(torch, "equal", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert [weight.data_ptr() for weight in model.parameters()] == before
+
+
+def test_gradients_left_on_the_weights_do_no_harm(gpu):
+    """A loss that goes backward itself, by hand, after an earlier training has left gradients here."""
+
+    def loss(model, images, labels, done):
+        x = images.clone().requires_grad_()
+        F.cross_entropy(model(x), labels).backward()
+        return F.cross_entropy(model(x.detach() + 0.1 * x.grad.sign()), labels)
+
+    model = network()
+    F.cross_entropy(model(IMAGES), LABELS).backward()
+    assert len(train(model, IMAGES, LABELS, epochs=1, seed=0, loss=loss).train_loss) == 1
+
+
+def test_an_ensemble_of_networks_here_and_there_is_on_the_best_device_meanwhile(moves, monkeypatch):
+    monkeypatch.setattr(helpers.device, "best_device", lambda: torch.device("meta"))
+    model = nn.ModuleList([LeNet(), LeNet().to("meta")])  # the second is being trained, and others take it home
+    before = model[0][0].weight.data_ptr()
+    with on_best_device(model):
+        assert model[0][0].weight.data_ptr() != before
+    assert model[0][0].weight.data_ptr() == before
+    assert model[1][0].weight.is_meta
+
+
+def packed():
+    model = LeNet()
+    model[7]._packed_params = None  # by which a quantized layer is known
+    return model
+
+
+def by_its_method():
+    model = LeNet()
+    model._compiled_call_impl = model._call_impl  # as `model.compile()` leaves it
+    return model
+
+
+def in_inference_mode():
+    with torch.inference_mode():
+        return LeNet()
 
 
 def scripted():
@@ -241,12 +350,25 @@ def compiled():
     [
         (scripted, "cuda"),
         (compiled, "cuda"),
+        (by_its_method, "cuda"),
+        (packed, "cuda"),
+        (in_inference_mode, "cuda"),
         (lambda: LeNet().to("meta"), "cuda"),  # somebody has put it elsewhere
         (lambda: LeNet().double(), "mps"),  # which has no float64
         (nn.LazyLinear, "cuda"),
         (LeNet, "cpu"),
     ],
-    ids=["scripted", "compiled", "elsewhere", "float64 on MPS", "not made yet", "the processor is the best"],
+    ids=[
+        "scripted",
+        "compiled",
+        "compiled by its method",
+        "quantized",
+        "inference",
+        "elsewhere",
+        "float64 on MPS",
+        "not made yet",
+        "the processor is the best",
+    ],
 )
 @pytest.mark.filterwarnings(
     "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
@@ -257,6 +379,20 @@ def test_what_cannot_move_stays(monkeypatch, make, device):
     monkeypatch.setattr(helpers.device, "_there", lambda values, device: pytest.fail("it was moved"))
     with on_best_device(model):
         pass
+
+
+def test_within_autocast_for_the_processor_it_stays(moves):
+    model = LeNet()
+    before = model[0].weight.data_ptr()
+    with torch.autocast("cpu", dtype=torch.bfloat16), on_best_device(model):
+        assert model[0].weight.data_ptr() == before
+
+
+def test_training_under_autocast_learns():
+    """The cache of autocast has weights as they were."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = train(LeNet(), IMAGES.float(), LABELS, epochs=30, seed=0, max_lr=0.01).train_loss
+    assert losses[-1] < losses[0] / 2
 
 
 def test_float32_moves_to_mps(moves, monkeypatch):
@@ -284,6 +420,8 @@ def test_another_thread_waits_until_the_network_is_back(moves):
     first.start()
     assert inside.wait(60)
     second.start()
+    second.join(0.3)
+    assert not seen  # it waits
     end.set()
     first.join(60)
     second.join(60)
@@ -313,10 +451,23 @@ def test_without_a_gpu_the_processor_is_the_best(asked):
     assert best_device() == torch.device("cpu")
 
 
-def test_the_variable_says_which(asked, monkeypatch):
+@pytest.mark.parametrize("name", ["cpu", " CPU"])
+def test_the_variable_says_which(asked, monkeypatch, name):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    asked("cpu")
+    asked(name)
     assert best_device() == torch.device("cpu")
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_a_device_is_tried_in_every_mode(asked, monkeypatch, mode):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    plain = torch.device
+    monkeypatch.setattr(torch, "device", lambda name: plain("cpu" if name == "cuda" else name))
+    asked(None)
+    with mode():
+        assert best_device() == plain("cpu")  # which stands in for it, without a warning
+    assert not torch.backends.cudnn.allow_tf32  # full float32
 
 
 @pytest.mark.parametrize("name", ["gpu", "meta", "cuda:99", "cpu,cuda"])

@@ -342,7 +342,8 @@ def test_after_an_interrupt_nothing_more_is_started_or_written_and_kernels_end(c
     program = f"""
 import sys
 from pathlib import Path
-import tools.regression.notebooks, tools.run
+import tools.regression.kernels, tools.regression.notebooks, tools.run
+tools.regression.kernels.IMPORTED[:] = ["ipykernel.kernelapp"]  # quicker, and no difference here
 tools.regression.notebooks.NOTEBOOKS = Path({str(tmp_path / "notebooks")!r})
 tools.run.ROOT, tools.run.BUILD = Path({str(tmp_path)!r}), Path({str(tmp_path / "out")!r})
 sys.argv = ["run"]

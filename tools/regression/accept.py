@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import shutil
 import sys
 from importlib.util import find_spec
@@ -91,6 +92,7 @@ def main() -> int:
     """Accept one notebook or all, one after another; return 1 if one failed or if this was interrupted."""
     paths, _ = begin(argparse.ArgumentParser(prog="make accept", description=__doc__))
     one_thread_each()
+    os.environ.setdefault("COURSE_DEVICE", "cpu")  # what is published is a processor's
     start_from_copies()
     shutil.rmtree(outputs.DIFF, ignore_errors=True)
     failed = False

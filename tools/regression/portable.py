@@ -28,7 +28,7 @@ PROCESSORS = {
     "AVX2 in oneDNN": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
 }
 PROCESSORS = {name: {"COURSE_DEVICE": "cpu", **variables} for name, variables in PROCESSORS.items()}
-ROUNDINGS = {f"rounding {seed}": {"ROUNDING": str(seed)} for seed in range(1, 11)}
+ROUNDINGS = {f"rounding {seed}": {"COURSE_DEVICE": "cpu", "ROUNDING": str(seed)} for seed in range(1, 11)}
 GPU = {"GPU": {"COURSE_DEVICE": "cuda"}}
 
 
