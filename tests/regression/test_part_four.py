@@ -26,11 +26,9 @@ class Attack(NamedTuple):
 
 
 ATTACKS = {
-    "a step 10 % longer": Attack(CURVES, "alpha=alpha, steps=1", "alpha=1.1 * alpha, steps=1", 5),
+    "a step 10 % longer": Attack(CURVES, "step = alpha", "step = 1.1 * alpha", 5),
     "one step fewer": Attack(CURVES, "range(steps):", "range(steps - 1):", 5),
-    "the target shifted by one": Attack(
-        CURVES, "fooling_images(model, target,", "fooling_images(model, (target + 1) % 10,", 5
-    ),
+    "the target shifted by one": Attack(CURVES, "[-1][rows, target]", "[-1][rows, (target + 1) % 10]", 5),
     "a wider starting noise": Attack(CURVES, "noise = 0.1 *", "noise = 0.11 *", 5),
     "two images of a figure swapped": Attack(
         IMAGES,
