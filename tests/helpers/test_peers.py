@@ -69,7 +69,7 @@ def test_fgsm_is_that_of_torchattacks(doubtful, precise, eps):
     torch.testing.assert_close(fgsm(doubtful, *precise, eps=eps), theirs, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("eps", "steps", "count"), [(0.1, 10, 200), (0.3, 40, 50)])
+@pytest.mark.parametrize(("eps", "steps", "count"), [(0.1, 10, 64), (0.3, 40, 16)])
 def test_pgd_is_that_of_torchattacks(doubtful, precise, eps, steps, count):
     images, labels = precise[0][:count], precise[1][:count]
     theirs = peer("torchattacks").PGD(doubtful, eps=eps, alpha=0.01, steps=steps, random_start=False)(images, labels)
@@ -97,7 +97,7 @@ def test_where_the_network_is_sure_the_peers_lose_the_gradient(network, digits):
 
 @pytest.mark.parametrize("eps", [0.05, 0.15])
 def test_attacks_succeed_where_those_of_foolbox_do(doubtful, precise, eps):
-    images, labels = precise[0][:50], precise[1][:50]
+    images, labels = precise[0][:24], precise[1][:24]
     foolbox = peer("foolbox")
     victim = foolbox.PyTorchModel(doubtful.eval(), bounds=(0, 1), device="cpu")
     attacks = {
