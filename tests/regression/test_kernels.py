@@ -89,6 +89,23 @@ time.sleep(600)
     assert ended(server)
 
 
+def test_nothing_is_said_at_the_end_of_what_kernels_leave_behind(tmp_path):
+    program = f"""
+import asyncio
+from pathlib import Path
+from nbformat.v4 import new_code_cell, new_notebook
+from tools.regression.execution import run_cells
+from tools.regression.kernels import IMPORTED, start_from_copies
+if __name__ == "__main__":
+    IMPORTED[:] = ["ipykernel.kernelapp"]
+    start_from_copies()
+    left = "import multiprocessing\\nlock = multiprocessing.get_context('spawn').RLock()"  # as a progress bar has one
+    asyncio.run(run_cells(new_notebook(cells=[new_code_cell(left)]), Path({str(tmp_path)!r})))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def ended(process):
     """Wait until there is no such process, ten seconds at most."""
     for _ in range(100):

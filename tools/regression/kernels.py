@@ -45,7 +45,12 @@ class Copies(LocalProvisioner):
 
     async def launch_kernel(self, cmd: list[str], **options: object) -> KernelConnectionInfo:
         """Start a kernel with the arguments of this command."""
-        with patch.dict(os.environ, MPLBACKEND="module://matplotlib_inline.backend_inline"):  # as a kernel has it
+        # As a kernel has it; and kernels are stopped, so that locks they leave behind are nothing to tell.
+        others = {
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            "PYTHONWARNINGS": "ignore:resource_tracker",
+        }
+        with patch.dict(os.environ, others):
             forkserver.ensure_running()
         arguments = cmd[cmd.index("ipykernel_launcher") + 1 :]
         about = (arguments, options.get("cwd") or Path.cwd(), options["env"])
