@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from helpers.checks import flag, generator_of, number
+from helpers.checks import check_images, flag, generator_of, number
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -70,6 +70,30 @@ def split(
     drawn = torch.zeros(len(images), dtype=torch.bool)
     drawn[torch.randperm(len(images), generator=generator_of(seed))[:validation]] = True
     return (images[~drawn], labels[~drawn]), (images[drawn], labels[drawn])
+
+
+def dither(images: Tensor, *, seed: int = 0) -> Tensor:
+    """Return the images with a noise of a millionth, so that a climb that begins there is the same on every machine.
+
+    Where an image is flat, two pixels of a max-pooling window are equal but for rounding, and the gradient goes through
+    the larger one: which one that is, machines round differently. The noise decides for all of them.
+
+    Args:
+        images: (N, C, H, W), pixels in [0, 1], float64: the noise of many pixels is below what float32 can tell apart.
+        seed: of the noise.
+
+    Returns:
+        Like `images`, each pixel moved by up to a millionth of its way to a random value in [0, 1].
+
+    Raises:
+        TypeError: the images are no tensor, or the seed is no number.
+        ValueError: their shape, type or pixels are others than expected.
+    """
+    check_images(images)
+    if images.dtype != torch.float64:
+        raise ValueError(f"expected images of torch.float64, got {images.dtype}")
+    noise = torch.rand(images.shape, dtype=torch.float64, generator=generator_of(seed))
+    return images + 1e-6 * (noise.to(images.device) - images)
 
 
 def _read(name: str, header: int) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import helpers.data
-from helpers.data import ARCHIVES, DATA, load_mnist, split
+from helpers.data import ARCHIVES, DATA, dither, load_mnist, split
 
 RAW = DATA / "MNIST" / "raw"
 
@@ -128,3 +128,21 @@ def test_a_split_that_cannot_be_is_refused(validation):
 def test_a_split_by_name_is_refused(name):
     with pytest.raises(TypeError, match=f"train to be True or False, got {name!r}"):
         load_mnist(name)
+
+
+def test_a_noise_of_a_millionth_leaves_no_two_pixels_equal():
+    flat = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)[:, None, None, None].expand(3, 1, 8, 8)
+    noisy = dither(flat)
+    assert all(len(image.unique()) == 64 for image in noisy)
+    assert (noisy - flat).abs().max() <= 1e-6
+    assert noisy.min() >= 0
+    assert noisy.max() <= 1
+    assert torch.equal(noisy, dither(flat))
+    assert not torch.equal(noisy, dither(flat, seed=1))
+
+
+def test_what_cannot_be_dithered_is_refused():
+    with pytest.raises(ValueError, match=r"expected images of torch.float64, got torch.float32"):
+        dither(torch.zeros(1, 1, 2, 2))
+    with pytest.raises(ValueError, match=r"pixels in \[0, 1\], got 2 to 2"):
+        dither(torch.full((1, 1, 2, 2), 2.0, dtype=torch.float64))
