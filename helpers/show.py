@@ -41,12 +41,13 @@ def show_figure(figure: Figure, alt: str) -> None:
         raise ValueError(f"expected a text that says what the figure shows, got {alt!r}")
     drawn, light = BytesIO(), BytesIO()
     with plt.style.context(PLAIN):  # what a reader has set in rcParams, such as savefig.dpi, changes no figure
-        figure.draw_without_rendering()  # lays it out
-        figure.set_layout_engine("none")
+        if layout := figure.get_layout_engine():
+            layout.execute(figure)
+            figure.set_layout_engine(None)  # done; saving would draw it once more for that
         paper = figure.get_tightbbox().padded(0.1)  # inches
         figure.savefig(drawn, format="png", bbox_inches=paper, facecolor="white", pil_kwargs={"compress_level": 1})
     # 256 colours of its own are enough for any figure here, and a third of the bytes in the notebook's file.
-    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(light, "png", optimize=True)
+    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(light, "png")
     content = {"image/png": b64encode(light.getvalue()).decode(), "text/plain": repr(figure)}
     display(content, raw=True, metadata={"image/png": {"alt": alt}, "images": _boxes(figure, paper)})
     plt.close(figure)
