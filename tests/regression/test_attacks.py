@@ -25,7 +25,7 @@ from tools.regression.accept import accept
 from tools.regression.notebooks import ROOT
 
 # The time budget of a cell here, for the one that hangs; where kernels are not copied, importing torch must fit in.
-CELL_SECONDS = 6 if sys.platform == "linux" else 25
+CELL_SECONDS = 4 if sys.platform == "linux" else 25
 SOURCES = [
     """
 import sys
