@@ -17,8 +17,11 @@ from tools.regression.notebooks import ROOT, find_notebooks, title
 
 BOOKS = {title(path): path for path in find_notebooks()}
 SECONDS = 5  # for one answer
-# Runs in the notebook's kernel after a check has passed: each answer in the place of the solution.
+# Runs in the notebook's kernel after a check has passed: each answer in the place of the solution, with copies of the
+# tensors whose names it or the check says.
 TRY = """
+def _said(code):
+    return {*code.co_names}.union(*(_said(part) for part in code.co_consts if hasattr(part, "co_names")))
 def _try(answers, check):
     import contextlib, io, signal
     def late(*_):
@@ -26,12 +29,15 @@ def _try(answers, check):
     signal.signal(signal.SIGALRM, late)
     said = {}
     for name, source in answers.items():
-        names = {name: value.clone() if torch.is_tensor(value) else value for name, value in globals().items()}
+        answer = compile(source, "answer", "exec")
+        names = globals() | {
+            name: globals()[name].clone() for name in _said(answer) | _said(check) if torch.is_tensor(globals().get(name))
+        }
         with contextlib.redirect_stdout(io.StringIO()):
             signal.alarm(%d)
             try:
-                exec(compile(source, "answer", "exec"), names)
-                exec(compile(check, "check", "exec"), names)
+                exec(answer, names)
+                exec(check, names)
                 said[name] = "passes" + names.get("_spoilt", "")
             except Exception as error:
                 said[name] = f"{type(error).__name__}: {error}"
@@ -39,7 +45,7 @@ def _try(answers, check):
                 signal.alarm(0)
     return said
 import json as _json
-print(_json.dumps(_try(%r, %r)))
+print(_json.dumps(_try(%r, compile(%r, "check", "exec"))))
 """
 
 
@@ -89,27 +95,30 @@ def tried():
 
 
 def _attack(name):
-    """Run the set-up, the parameters, the imports and the exercises, and try every answer at its check."""
-    book = nbformat.read(BOOKS[name], as_version=4)
+    """Run the exercises as learners find them, with no answer, and then with the solution; try every other answer."""
+    book = nbformat.read(EXERCISES / f"{name}.ipynb", as_version=4)
+    own = {cell.id for pair in exercises(book).values() for cell in pair}
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    # the set-up, the parameters, the imports, the exercises, and the last list
+    unsolved = [*code[:3], *(cell for cell in code[3:] if cell.id in own or "progress(" in cell.source)]
+    book.cells = [*unsolved, nbformat.v4.new_code_cell("import os\ndel os.environ['JPY_SESSION_NAME']")]
     given = yaml.safe_load((ROOT / "tests" / "exercises" / f"{name}.yml").read_text("utf-8"))
-    cells = [cell for cell in book.cells if cell.cell_type == "code"][:3]
-    for exercise, (answer, check) in exercises(book).items():
+    for exercise, (answer, check) in exercises(nbformat.read(BOOKS[name], as_version=4)).items():
         about = given[exercise]
         answers = {"stub": SOLUTION.sub(STUB, answer.source), "solution": answer.source}
         answers |= {f"right: {said}": source for said, source in about["right"].items()}
         answers |= {f"wrong: {said}": wrong["code"] for said, wrong in about["wrong"].items()}
         answers |= {f"mutant: {said}": source for said, source in mutants(answer.source)}
         answers["spoils"] = answer.source + SPOIL.format(ast.parse(answer.source).body[-1].name)
-        cells += [answer, check, nbformat.v4.new_code_cell(TRY % (SECONDS, answers, check.source))]
-    tried = nbformat.v4.new_notebook(cells=cells, metadata=book.metadata)
-    asyncio.run(run_cells(tried, BOOKS[name].parent))
-    said = [json.loads(cell.outputs[-1].text.splitlines()[-1]) for cell in tried.cells[5::3]]
-    return dict(zip(given, said, strict=True)), given
+        book.cells += [answer, check, nbformat.v4.new_code_cell(TRY % (SECONDS, answers, check.source))]
+    asyncio.run(run_cells(book, BOOKS[name].parent, environment={"JPY_SESSION_NAME": "a learner's"}))
+    said = [json.loads(cell.outputs[-1].text.splitlines()[-1]) for cell in book.cells[len(unsolved) + 3 :: 3]]
+    return dict(zip(given, said, strict=True)), given, [output for cell in unsolved for output in cell.outputs]
 
 
 @pytest.mark.parametrize("name", WITH)
 def test_answers_get_what_they_deserve(name, tried):
-    said, given = tried(name)
+    said, given, _ = tried(name)
     for exercise, verdicts in said.items():
         kinds = {kind: {k: v for k, v in verdicts.items() if k.startswith(kind)} for kind in ("right", "wrong")}
         assert len(kinds["right"]) >= 2
@@ -126,7 +135,7 @@ def test_answers_get_what_they_deserve(name, tried):
 
 @pytest.mark.parametrize("name", WITH)
 def test_mutants_are_noticed(name, tried, record_property):
-    said, given = tried(name)
+    said, given, _ = tried(name)
     count = alive = 0
     for exercise, verdicts in said.items():
         made = {k.removeprefix("mutant: "): v for k, v in verdicts.items() if k.startswith("mutant")}
@@ -185,17 +194,9 @@ def test_no_other_cell_uses_what_the_learner_writes(name):
 
 
 @pytest.mark.parametrize("name", WITH)
-def test_unsolved_exercises_let_a_learner_go_on_and_are_listed(name):
-    """The set-up, the parameters, the imports and the exercises of the version that learners open, and its last list."""
-    start_from_copies()
-    path = EXERCISES / f"{name}.ipynb"
-    book = nbformat.read(path, as_version=4)
-    own = {cell.id for pair in exercises(book).values() for cell in pair}
-    code = [cell for cell in book.cells if cell.cell_type == "code"]
-    book.cells = [*code[:3], *(cell for cell in code[3:] if cell.id in own or "progress(" in cell.source)]
-    asyncio.run(run_cells(book, path.parent, environment={"JPY_SESSION_NAME": "a learner's"}))
-    said = "".join(output.get("text", "") for cell in book.cells for output in cell.get("outputs", []))
-    count = len(exercises(book))
-    assert f"0 of {count} exercises done" in said
-    assert said.count("○ open:") == count
-    assert not any(output.get("name") == "stderr" for cell in book.cells for output in cell.get("outputs", []))
+def test_unsolved_exercises_let_a_learner_go_on_and_are_listed(name, tried):
+    said, _, outputs = tried(name)
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert f"0 of {len(said)} exercises done" in printed
+    assert printed.count("○ open:") == len(said)
+    assert not any(output.get("name") == "stderr" for output in outputs)

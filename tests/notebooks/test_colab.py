@@ -35,8 +35,9 @@ WHERE = "import helpers\nprint(helpers.__file__)"
 
 
 def git(*arguments: str, cwd: Path) -> str:
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
-    return subprocess.run(["git", *identity, *arguments], cwd=cwd, check=True, capture_output=True, text=True).stdout
+    settings = ["user.name=test", "user.email=test@example.org", "commit.gpgsign=false", "core.compression=0"]
+    options = [part for setting in settings for part in ("-c", setting)]
+    return subprocess.run(["git", *options, *arguments], cwd=cwd, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,7 @@ def published(tmp_path_factory):
     git("add", "--all", cwd=tree)
     git("commit", "--quiet", "--message=snapshot", cwd=tree)
     git("clone", "--quiet", "--bare", str(tree), "bare.git", cwd=tree.parent)
+    git("repack", "-adq", "--window=0", cwd=tree.parent / "bare.git")  # else every clone packs it anew
     return tree
 
 

@@ -127,7 +127,7 @@ def report(tmp_path_factory):
     for name, content in BROKEN.items():
         (root / "notebooks" / "1_all" / f"{name}.ipynb").write_bytes(content)
     (root / "notebooks" / "1_all" / "._clear.ipynb").write_bytes(b"\x00\x05\x16\x07")
-    return said(root, "-m", "pytest", "-p", "tools.regression", "-rA", "notebooks")[0]
+    return said(root, "-m", "pytest", "-p", "no:hypothesispytest", "-p", "tools.regression", "-rA", "notebooks")[0]
 
 
 @pytest.mark.parametrize("name", COURSE)

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from queue import Empty
+from unittest.mock import AsyncMock, Mock
 
 import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from tools.regression.execution import run_cells
+from tools.regression.execution import answers, run_cells
 from tools.regression.kernels import KernelProcess
 from tools.regression.notebooks import ROOT
 from tools.run import execute
@@ -67,6 +69,13 @@ def test_an_interrupt_while_a_kernel_starts_stays_an_interrupt(tmp_path, monkeyp
     monkeypatch.setattr(KernelProcess, "start", interrupted)
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(run_cells(nbformat.v4.new_notebook(), tmp_path))
+
+
+@pytest.mark.parametrize(("alive", "said"), [(False, "the kernel died while it started"), (True, "does not answer")])
+def test_a_kernel_that_never_answers_is_told(alive, said):
+    kernel = AsyncMock(**{"is_alive.return_value": alive, "get_shell_msg.side_effect": Empty}, kernel_info=Mock())
+    with pytest.raises(RuntimeError, match=said):
+        asyncio.run(answers(kernel))
 
 
 def test_kernels_end_with_the_process_that_started_them(tmp_path):

@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from itertools import compress
 from pathlib import Path
+from queue import Empty
 
 import nbformat
+from jupyter_client.asynchronous.client import AsyncKernelClient
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -50,7 +53,10 @@ async def run_cells(
     number = 0
     try:
         await client.async_start_new_kernel(cwd=str(folder), env={**os.environ, **(environment or {})})
-        await client.async_start_new_kernel_client()
+        client.kc = manager.client()
+        client.kc.start_channels()
+        client.kc.allow_stdin = False
+        await answers(client.kc)
         for index, cell in enumerate(notebook.cells):
             # papermill's cell of parameters has the number of the one that it follows
             number += cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
@@ -69,6 +75,23 @@ async def run_cells(
         if client.kc:
             client.kc.stop_channels()
         await manager.shutdown_kernel(now=True)
+
+
+async def answers(kernel: AsyncKernelClient) -> None:
+    """Wait until a kernel answers and its messages are heard; jupyter_client's own way waits for 0.2 s of silence too.
+
+    Raises:
+        RuntimeError: the kernel died, or said nothing for a minute.
+    """
+    for _ in range(60):
+        if not await kernel.is_alive():
+            raise RuntimeError("the kernel died while it started")
+        kernel.kernel_info()
+        with suppress(Empty):
+            await kernel.get_shell_msg(timeout=1)
+            await kernel.get_iopub_msg(timeout=0.2)
+            return
+    raise RuntimeError("the kernel does not answer")
 
 
 def stays(execute_reply: dict, **_: object) -> None:

@@ -23,6 +23,7 @@ from tools.regression.notebooks import ROOT
 
 IMPORTED = [
     "ipykernel.kernelapp",
+    "ipykernel.debugger",
     "matplotlib.pyplot",
     "scipy.stats",
     "torch._dynamo",
@@ -49,6 +50,7 @@ class Copies(LocalProvisioner):
         others = {
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
             "PYTHONWARNINGS": "ignore:resource_tracker",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # of which the debugger would warn in this terminal
         }
         with patch.dict(os.environ, others):
             forkserver.ensure_running()
@@ -61,6 +63,12 @@ class Copies(LocalProvisioner):
         self.process = process  # only now: after an interrupt until here there is nothing to signal or to wait for
         self.pid = self.pgid = process.pid
         return self.connection_info
+
+    async def kill(self, restart: bool = False) -> None:
+        """End the kernel and see it end, where jupyter_client would look again after a tenth of a second."""
+        await super().kill(restart)
+        if self.process:
+            self.process.join(5)
 
 
 class KernelProcess(getattr(context, "ForkServerProcess", object)):  # which Windows does not have
