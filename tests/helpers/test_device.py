@@ -391,8 +391,8 @@ def test_within_autocast_for_the_processor_it_stays(moves):
 def test_training_under_autocast_learns():
     """The cache of autocast has weights as they were."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = train(LeNet(), IMAGES.float(), LABELS, epochs=30, seed=0, max_lr=0.01).train_loss
-    assert losses[-1] < losses[0] / 2
+        losses = train(LeNet(), IMAGES.float(), LABELS, epochs=120, seed=0, max_lr=0.01).train_loss
+    assert losses[-1] < losses[0] / 2  # bfloat16 has three digits, and processors round them differently
 
 
 def test_float32_moves_to_mps(moves, monkeypatch):

@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     one_thread_each()
     without_a_reader()
     start_from_copies()
-    if not hasattr(config, "workerinput"):  # not a worker of pytest-xdist
+    if not (hasattr(config, "workerinput") or config.option.collectonly):  # a worker of pytest-xdist, or a mere list
         shutil.rmtree(DIFF, ignore_errors=True)
 
 
