@@ -12,8 +12,10 @@ from unittest.mock import AsyncMock, Mock
 
 import nbformat
 import pytest
+from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.manager import start_new_kernel
 
+from tools.regression import execution
 from tools.regression.execution import answers, run_cells
 from tools.regression.kernels import KernelProcess
 from tools.regression.notebooks import ROOT
@@ -76,6 +78,23 @@ def test_a_kernel_that_never_answers_is_told(alive, said):
     kernel = AsyncMock(**{"is_alive.return_value": alive, "get_shell_msg.side_effect": Empty}, kernel_info=Mock())
     with pytest.raises(RuntimeError, match=said):
         asyncio.run(answers(kernel))
+
+
+def test_a_request_that_a_kernel_has_left_unread_is_read_with_the_next(tmp_path, monkeypatch):
+    held, send = [], AsyncZMQSocketChannel.send
+
+    def late(channel, message):
+        held.append(message)
+        if message["header"]["msg_type"] != "execute_request":
+            while held:
+                send(channel, held.pop(0))
+
+    monkeypatch.setattr(AsyncZMQSocketChannel, "send", late)
+    monkeypatch.setattr(execution, "WAKE", 0.3)
+    cells = [nbformat.v4.new_code_cell(f"print({number})") for number in (1, 2)]
+    asyncio.run(asyncio.wait_for(run_cells(nbformat.v4.new_notebook(cells=cells), tmp_path), 60))
+    assert [cell.outputs[0].text for cell in cells] == ["1\n", "2\n"]
+    assert [cell.execution_count for cell in cells] == [1, 2]
 
 
 def test_kernels_end_with_the_process_that_started_them(tmp_path):

@@ -18,6 +18,7 @@ from tools.regression.notebooks import CELL_TIMEOUT, ROOT, write_atomically
 from tools.regression.outputs import coalesced
 
 STARTUP = ROOT / "build" / "rounding"  # what IPython reads in a kernel that is to round in another way
+WAKE = 20  # seconds
 ROUNDED = "import torch\nassert torch.nn.Linear.forward.__module__ != torch.nn.Linear.__module__, 'not rounded'"
 
 
@@ -50,13 +51,14 @@ async def run_cells(
     options = {"record_timing": False, "extra_arguments": ["--log-level=CRITICAL"]}
     client = NotebookClient(notebook, kernel_name="python3", timeout=timeout, on_cell_executed=stays, **options)
     manager = client.create_kernel_manager()
-    number = 0
+    number, waking = 0, None
     try:
         await client.async_start_new_kernel(cwd=str(folder), env={**os.environ, **(environment or {})})
         client.kc = manager.client()
         client.kc.start_channels()
         client.kc.allow_stdin = False
         await answers(client.kc)
+        waking = asyncio.create_task(wake(client.kc))
         for index, cell in enumerate(notebook.cells):
             # papermill's cell of parameters has the number of the one that it follows
             number += cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
@@ -72,6 +74,8 @@ async def run_cells(
     finally:
         for cell in code:  # only now, since until then a display may be updated
             cell.outputs = coalesced(cell.outputs)
+        if waking:
+            waking.cancel()
         if client.kc:
             client.kc.stop_channels()
         await manager.shutdown_kernel(now=True)
@@ -92,6 +96,13 @@ async def answers(kernel: AsyncKernelClient) -> None:
             await kernel.get_iopub_msg(timeout=0.2)
             return
     raise RuntimeError("the kernel does not answer")
+
+
+async def wake(kernel: AsyncKernelClient) -> None:
+    """Ask something now and then: what ipykernel 7 has left unread (its issue 1554) it reads with the next request."""
+    while True:
+        await asyncio.sleep(WAKE)
+        kernel.kernel_info()
 
 
 def stays(execute_reply: dict, **_: object) -> None:
