@@ -5,9 +5,9 @@ import hashlib
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from helpers.checks import check_images, flag, generator_of, number
+from helpers.checks import check_images, check_model, flag, generator_of, number
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -94,6 +94,30 @@ def dither(images: Tensor, *, seed: int = 0) -> Tensor:
         raise ValueError(f"expected images of torch.float64, got {images.dtype}")
     noise = torch.rand(images.shape, dtype=torch.float64, generator=generator_of(seed))
     return images + 1e-6 * (noise.to(images.device) - images)
+
+
+def dithered(model: nn.Module, *, seed: int = 0) -> nn.Module:
+    """Return the model, which from now on sees every image with a noise of a millionth, the same for all of them.
+
+    A climb that holds its pixels at 0 and 1 makes them equal again, whatever the noise of its start: see `dither`.
+
+    Args:
+        model: takes images (N, C, H, W), of float64: see `dither`.
+        seed: of the noise.
+
+    Raises:
+        TypeError: the model is no module, or the seed is no number.
+    """
+    check_model(model)
+    generator_of(seed)
+
+    def with_noise(_: nn.Module, given: tuple[Tensor, ...]) -> Tensor:
+        (images,) = given
+        noise = torch.rand(images.shape[1:], dtype=torch.float64, generator=generator_of(seed))
+        return images + 1e-6 * noise.to(images)
+
+    model.register_forward_pre_hook(with_noise)
+    return model
 
 
 def _read(name: str, header: int) -> Tensor:

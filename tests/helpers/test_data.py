@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import helpers.data
-from helpers.data import ARCHIVES, DATA, dither, load_mnist, split
+from helpers.data import ARCHIVES, DATA, dither, dithered, load_mnist, split
 
 RAW = DATA / "MNIST" / "raw"
 
@@ -139,6 +139,25 @@ def test_a_noise_of_a_millionth_leaves_no_two_pixels_equal():
     assert noisy.max() <= 1
     assert torch.equal(noisy, dither(flat))
     assert not torch.equal(noisy, dither(flat, seed=1))
+
+
+def test_a_model_sees_all_images_with_one_noise_of_a_millionth():
+    flat = torch.ones(3, 1, 8, 8, dtype=torch.float64)
+    plain = torch.nn.Identity()
+    model = dithered(plain)
+    noise = model(flat) - flat
+    assert model is plain
+    assert len(noise[0].unique()) == 64
+    assert 0 <= noise.min() <= noise.max() <= 1e-6
+    assert torch.equal(noise, noise[:1].expand_as(noise))  # whatever its place in a batch
+    assert torch.equal(noise, model(flat) - flat)
+    assert not torch.equal(noise, dithered(torch.nn.Identity(), seed=1)(flat) - flat)
+    assert model(flat.float()).dtype == torch.float32
+
+
+def test_a_noise_for_no_model_is_refused():
+    with pytest.raises(TypeError, match=r"expected a torch.nn.Module"):
+        dithered(torch.ones(1))
 
 
 def test_what_cannot_be_dithered_is_refused():
