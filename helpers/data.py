@@ -97,9 +97,10 @@ def dither(images: Tensor, *, seed: int = 0) -> Tensor:
 
 
 def dithered(model: nn.Module, *, seed: int = 0) -> nn.Module:
-    """Return the model, which from now on sees every image with a noise of a millionth, the same for all of them.
+    """Return the model, which from now on sees every image with a noise of a billionth, the same for all of them.
 
-    A climb that holds its pixels at 0 and 1 makes them equal again, whatever the noise of its start: see `dither`.
+    A climb that holds its pixels at 0 and 1 makes them equal again, whatever the noise of its start. That of `dither`,
+    a thousand times larger, decides wherever it is left.
 
     Args:
         model: takes images (N, C, H, W), of float64: see `dither`.
@@ -114,7 +115,7 @@ def dithered(model: nn.Module, *, seed: int = 0) -> nn.Module:
     def with_noise(_: nn.Module, given: tuple[Tensor, ...]) -> Tensor:
         (images,) = given
         noise = torch.rand(images.shape[1:], dtype=torch.float64, generator=generator_of(seed))
-        return images + 1e-6 * noise.to(images)
+        return images + 1e-9 * noise.to(images)
 
     model.register_forward_pre_hook(with_noise)
     return model
