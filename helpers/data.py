@@ -76,7 +76,8 @@ def dither(images: Tensor, *, seed: int = 0) -> Tensor:
     """Return the images with a noise of a millionth, so that a climb that begins there is the same on every machine.
 
     Where an image is flat, two pixels of a max-pooling window are equal but for rounding, and the gradient goes through
-    the larger one: which one that is, machines round differently. The noise decides for all of them.
+    the larger one: which one that is, machines round differently. The noise decides for all of them. Where a climb
+    makes pixels equal again, since it holds them at 0 and 1, `dithered` helps.
 
     Args:
         images: (N, C, H, W), pixels in [0, 1], float64: the noise of many pixels is below what float32 can tell apart.
