@@ -82,7 +82,7 @@ def test_a_wrong_ascent_is_found_in_its_cell(attack, record_property):
     assert (number, change.kind) == (cell, kind)
 
 
-@pytest.mark.parametrize("seed", ["11", "12", "13", "14", "15"])
+@pytest.mark.parametrize("seed", ["11", "12", "13"])
 def test_untouched_it_stays_green_under_another_rounding(seed, record_property):
     record_property("attack", f"part 4     untouched, rounding {seed:24} must stay green")
     assert first_difference(CURVES, 5, environment={"ROUNDING": seed}) is None
