@@ -100,26 +100,33 @@ def dither(images: Tensor, *, seed: int = 0) -> Tensor:
 def dithered(model: nn.Module, *, seed: int = 0) -> nn.Module:
     """Return the model, which from now on sees every image with a noise of a billionth, the same for all of them.
 
-    A climb that holds its pixels at 0 and 1 makes them equal again, whatever the noise of its start. That of `dither`,
-    a thousand times larger, decides wherever it is left.
+    A climb that holds its pixels at 0 and 1 makes them equal again, whatever the noise of its start. Where that of
+    `dither` still stands, it decides, since it is a thousand times larger.
 
     Args:
-        model: takes images (N, C, H, W), of float64: see `dither`.
+        model: takes images (N, C, H, W), of float64: in float32 nearly all of the noise is lost. Once a model is
+            enough; a second time adds a second noise.
         seed: of the noise.
 
     Raises:
         TypeError: the model is no module, or the seed is no number.
     """
     check_model(model)
-    generator_of(seed)
-
-    def with_noise(_: nn.Module, given: tuple[Tensor, ...]) -> Tensor:
-        (images,) = given
-        noise = torch.rand(images.shape[1:], dtype=torch.float64, generator=generator_of(seed))
-        return images + 1e-9 * noise.to(images)
-
-    model.register_forward_pre_hook(with_noise)
+    model.register_forward_pre_hook(_Noise(seed))
     return model
+
+
+class _Noise:
+    """What a model is given, with the noise: a class, so that the model can be saved and copied."""
+
+    def __init__(self, seed: int):
+        generator_of(seed)
+        self.seed = seed
+
+    def __call__(self, _: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        images, *others = given
+        noise = torch.rand(images.shape[1:], dtype=torch.float64, generator=generator_of(self.seed))
+        return images + 1e-9 * noise.to(images), *others
 
 
 def _read(name: str, header: int) -> Tensor:

@@ -41,7 +41,7 @@ def show_figure(figure: Figure, alt: str) -> None:
         raise ValueError(f"expected a text that says what the figure shows, got {alt!r}")
     drawn, light = BytesIO(), BytesIO()
     with plt.style.context(PLAIN):  # what a reader has set in rcParams, such as savefig.dpi, changes no figure
-        if layout := figure.get_layout_engine():
+        if figure.axes and (layout := figure.get_layout_engine()):
             layout.execute(figure)
             figure.set_layout_engine(None)  # done; saving would draw it once more for that
         paper = figure.get_tightbbox().padded(0.1)  # inches

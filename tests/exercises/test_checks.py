@@ -111,7 +111,7 @@ def _attack(name):
         answers |= {f"mutant: {said}": source for said, source in mutants(answer.source)}
         answers["spoils"] = answer.source + SPOIL.format(ast.parse(answer.source).body[-1].name)
         book.cells += [answer, check, nbformat.v4.new_code_cell(TRY % (SECONDS, answers, check.source))]
-    asyncio.run(run_cells(book, BOOKS[name].parent, environment={"JPY_SESSION_NAME": "a learner's"}))
+    asyncio.run(run_cells(book, (EXERCISES / name).parent, environment={"JPY_SESSION_NAME": "a learner's"}))
     said = [json.loads(cell.outputs[-1].text.splitlines()[-1]) for cell in book.cells[len(unsolved) + 3 :: 3]]
     return dict(zip(given, said, strict=True)), given, [output for cell in unsolved for output in cell.outputs]
 

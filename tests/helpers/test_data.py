@@ -1,5 +1,7 @@
 """MNIST from its archives: right, whole, and with a clear error after every accident."""
 
+import copy
+import pickle
 import shutil
 import subprocess
 import sys
@@ -153,6 +155,8 @@ def test_a_model_sees_all_images_with_one_noise_of_a_billionth():
     assert torch.equal(noise, model(flat) - flat)
     assert not torch.equal(noise, dithered(torch.nn.Identity(), seed=1)(flat) - flat)
     assert model(flat.float()).dtype == torch.float32
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(flat), model(flat))
 
 
 def test_a_noise_for_no_model_is_refused():

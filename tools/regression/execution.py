@@ -42,6 +42,7 @@ async def run_cells(
 
     Raises:
         CellError: a cell raised, had no end within `timeout` seconds, or its kernel died; later ones have no outputs.
+        RuntimeError: the kernel does not start.
     """
     chosen = [cell.cell_type == "code" and not marks(cell).get("skip") for cell in notebook.cells]
     code = list(compress(notebook.cells, chosen))
@@ -85,7 +86,7 @@ async def answers(kernel: AsyncKernelClient) -> None:
     """Wait until a kernel answers and its messages are heard; jupyter_client's own way waits for 0.2 s of silence too.
 
     Raises:
-        RuntimeError: the kernel died, or said nothing for a minute.
+        RuntimeError: the kernel died, or had no answer to any of sixty questions.
     """
     for _ in range(60):
         if not await kernel.is_alive():

@@ -2,9 +2,10 @@
 
 Every Conv2d and Linear gets the last bit of its outputs, and of the gradient by its inputs, moved by one up or down or
 left as it is, as a hash of the value, of its place and of the number in ROUNDING decides: sums that are equal on paper
-need not be on a processor, which adds in another order at the end of a row. Only the most frequent value of a channel,
-the ground of an image, stays equal to itself. Small numbers that are exact, such as 3 or 0.25, are exact on every
-processor and stay so.
+need not be on a processor, which adds in another order at the end of a row. Only the most frequent value of a channel
+stays equal to itself: on the black ground of an image a sum is the bias, exactly, on every processor. (Behind the first
+layer the ground is a sum like others, and this imitation is milder than a processor may be.) Small numbers that are
+exact, such as 3 or 0.25, are exact on every processor and stay so.
 """
 
 
