@@ -14,7 +14,7 @@ def rows() -> list[Row]:
         Row(
             "the whole course",
             "nbconvert, one by one",
-            1 / 1.8,
+            1 / 2,
             make_run,
             nbconvert,
             lambda ours, theirs: (ours == theirs == 0, f"exit codes {ours} and {theirs}"),

@@ -24,7 +24,7 @@ def rows() -> list[Row]:
         Row(
             f"until 99.0 % of the test, seed {seed}",
             "DataLoader, Adam 1e-3",
-            1 / 5,
+            1 / 8,
             lambda seed=seed: one_epoch(seed, ENOUGH),
             lambda seed=seed: usual_loop(seed, until=0.99),
             agreement(0.99),
