@@ -72,29 +72,31 @@ def split(
     return (images[~drawn], labels[~drawn]), (images[drawn], labels[drawn])
 
 
-def dither(images: Tensor, *, seed: int = 0) -> Tensor:
-    """Return the images with a noise of a millionth, so that a climb that begins there is the same on every machine.
+def dither(images: Tensor, *, share: float = 1e-6, seed: int = 0) -> Tensor:
+    """Return the images with a tiny noise, so that what climbs from there is the same on every machine.
 
     Where an image is flat, two pixels of a max-pooling window are equal but for rounding, and the gradient goes through
     the larger one: which one that is, machines round differently. The noise decides for all of them. Where a climb
     makes pixels equal again, since it holds them at 0 and 1, `dithered` helps.
 
     Args:
-        images: (N, C, H, W), pixels in [0, 1], float64: the noise of many pixels is below what float32 can tell apart.
+        images: (N, C, H, W), pixels in [0, 1], float64.
+        share: of the way to a random value in [0, 1] that each pixel goes, 0 to 1; a thousandth for images that are to
+            be float32 afterwards, which cannot tell a millionth apart.
         seed: of the noise.
 
     Returns:
-        Like `images`, each pixel moved by up to a millionth of its way to a random value in [0, 1].
+        Like `images`.
 
     Raises:
-        TypeError: the images are no tensor, or the seed is no number.
-        ValueError: their shape, type or pixels are others than expected.
+        TypeError: the images are no tensor, or share or seed is no number.
+        ValueError: shape, type or pixels are others than expected, or the share is outside its range.
     """
     check_images(images)
     if images.dtype != torch.float64:
         raise ValueError(f"expected images of torch.float64, got {images.dtype}")
     noise = torch.rand(images.shape, dtype=torch.float64, generator=generator_of(seed))
-    return images + 1e-6 * (noise.to(images.device) - images)
+    return images + number("share", share, most=1) * (noise.to(images.device) - images)
 
 
 def dithered(model: nn.Module, *, seed: int = 0) -> nn.Module:

@@ -137,6 +137,7 @@ def test_a_noise_of_a_millionth_leaves_no_two_pixels_equal():
     noisy = dither(flat)
     assert all(len(image.unique()) == 64 for image in noisy)
     assert (noisy - flat).abs().max() <= 1e-6
+    torch.testing.assert_close(dither(flat, share=1e-3) - flat, 1000 * (noisy - flat), rtol=1e-6, atol=0)
     assert noisy.min() >= 0
     assert noisy.max() <= 1
     assert torch.equal(noisy, dither(flat))
@@ -169,3 +170,5 @@ def test_what_cannot_be_dithered_is_refused():
         dither(torch.zeros(1, 1, 2, 2))
     with pytest.raises(ValueError, match=r"pixels in \[0, 1\], got 2 to 2"):
         dither(torch.full((1, 1, 2, 2), 2.0, dtype=torch.float64))
+    with pytest.raises(ValueError, match="share to be at least 0 and at most 1, got 2"):
+        dither(torch.zeros(1, 1, 2, 2, dtype=torch.float64), share=2)
