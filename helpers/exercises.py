@@ -4,6 +4,7 @@ A check asks a learner's function by a second route. It raises if the function i
 only a reader in JupyterLab or Colab who has not begun yet gets a line instead, and can go on to the cells below.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
@@ -150,7 +151,10 @@ def _shown(value: Value) -> str:
         return repr(value) if len(repr(value)) <= 80 else f"a {type(value).__name__}"
     if value.numel() > 9:
         return f"a tensor of shape {tuple(value.shape)} with mean {value.double().mean():.4g}"
-    return f"{value.detach().tolist()}" if value.ndim else f"{value.item():g}"
+    if not value.ndim:
+        return f"{value.item():g}"
+    # eight digits: nobody writes -0.30000000000000004
+    return re.sub(r"\d+\.\d+(e-?\d+)?", lambda digits: repr(float(f"{float(digits[0]):.8g}")), str(value.tolist()))
 
 
 def _kind(value: Value) -> str:

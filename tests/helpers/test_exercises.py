@@ -166,3 +166,15 @@ def test_a_number_of_numpy_is_a_number():
         case.same(np.float32(0.28251418), 0.28251418)
     with pytest.raises(NotDoneError), check("complex") as case:
         case.same(torch.ones(2, dtype=torch.complex64), torch.ones(2))
+
+
+def test_numbers_are_shown_as_one_would_write_them():
+    mean, said = (
+        torch.tensor([-0.1 - 0.2, 1.0, 1e-9], dtype=torch.float64),
+        r"expected \[-0.3, 1.0, 1e-09\], got \[-0.2",
+    )
+    with (
+        pytest.raises(NotDoneError, match=said),
+        check("sum") as case,
+    ):
+        case.same(mean + torch.tensor([0.1, 0, 0]), mean)
