@@ -169,12 +169,7 @@ def test_a_number_of_numpy_is_a_number():
 
 
 def test_numbers_are_shown_as_one_would_write_them():
-    mean, said = (
-        torch.tensor([-0.1 - 0.2, 1.0, 1e-9], dtype=torch.float64),
-        r"expected \[-0.3, 1.0, 1e-09\], got \[-0.2",
-    )
-    with (
-        pytest.raises(NotDoneError, match=said),
-        check("sum") as case,
-    ):
+    mean = torch.tensor([-0.1 - 0.2, 1.0, 1e-9], dtype=torch.float64)
+    said = r"expected \[-0.3, 1.0, 1e-09\], got \[-0.2, 1.0, 1e-09\]"
+    with pytest.raises(NotDoneError, match=said), check("sum") as case:
         case.same(mean + torch.tensor([0.1, 0, 0]), mean)
